@@ -1,0 +1,65 @@
+"""What leads do, in one table: each authoring verb, its Segment event and the property that its argument matches.
+
+Ingestion turns aliases into the one name, so that scenarios, scoring and segments need to know only that.
+`tracked(name, **props)` reaches everything else.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class EventSpec(NamedTuple):
+    """One row of the table."""
+
+    verb: str
+    """What an author writes: `downloaded("whitepaper-*")`."""
+    name: str
+    """The Segment event that is stored."""
+    property: str | None
+    """The property that the verb's argument matches, if it takes one."""
+    meaning: str
+    aliases: tuple[str, ...] = ()
+    names: Literal["mail", "form", ""] = ""
+    """What the argument names: a `wait_for` counts such an event since that mail was sent (DESIGN §10)."""
+
+
+EVENTS: tuple[EventSpec, ...] = (
+    EventSpec("created", "Lead Created", None, "the lead became known to Mebae"),
+    EventSpec("imported", "Lead Imported", "list", "the lead came in with a list (CSV)"),
+    EventSpec(
+        "downloaded", "Content Downloaded", "content", "downloaded a white paper or other piece",
+        ("File Downloaded", "Document Downloaded", "Whitepaper Downloaded", "資料ダウンロード"),
+    ),
+    EventSpec("visited", "Page Viewed", "path", "viewed a page (every Segment `page` call)", ("Viewed Page", "Page Visited")),
+    EventSpec("submitted", "Form Submitted", "form", "sent a form", ("Form Completed",), "form"),
+    EventSpec("answered", "Form Answered", "form", "answered a questionnaire", ("Survey Answered", "Survey Completed"), "form"),
+    EventSpec("registered", "Seminar Registered", "seminar", "registered for a seminar", ("Webinar Registered", "Event Registered")),
+    EventSpec("attended", "Seminar Attended", "seminar", "attended a seminar", ("Webinar Attended", "Event Attended")),
+    EventSpec("opened", "Email Opened", "mail", "opened a mail", (), "mail"),
+    EventSpec("clicked", "Email Link Clicked", "mail", "clicked a link in a mail", ("Email Clicked",), "mail"),
+    EventSpec("requested_quote", "Quote Requested", "product", "asked for a quote", ("Quotation Requested", "見積依頼")),
+    EventSpec("stage_reached", "Stage Reached", "stage", "moved to a stage"),
+    EventSpec("qualified", "Qualified", "qualification", "became MQL, SQL, …"),
+)  # fmt: skip
+
+IDENTIFIED = "Lead Identified"
+"""Stored for every Segment `identify` call and for any other change of a lead's attributes: changes wake journeys too."""
+
+REQUESTED = "Scenario Requested"
+"""The start event of a journey that a person or another scenario asked for."""
+
+BY_VERB = {spec.verb: spec for spec in EVENTS}
+BY_NAME = {spec.name: spec for spec in EVENTS}
+_CANONICAL = {alias.casefold(): spec.name for spec in EVENTS for alias in (spec.name, *spec.aliases)}
+
+
+def canonical(name: str) -> str:
+    """The one name of an event, whatever alias it came under.
+
+    >>> canonical("whitepaper downloaded")
+    'Content Downloaded'
+    >>> canonical("Trial Started")
+    'Trial Started'
+    """
+    return _CANONICAL.get(name.strip().casefold(), name.strip())

@@ -1,0 +1,248 @@
+"""The tables. Times are aware UTC, of the world clock. What a lead said or is stands only here, never in Temporal."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, Column, DateTime, Index, Text, TypeDecorator, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+from sqlmodel import Field, SQLModel
+
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC in and out, on SQLite too, which keeps no zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _time(nullable: bool = True, index: bool = False) -> Any:
+    return Field(sa_column=Column(UtcDateTime, nullable=nullable, index=index), default=None)
+
+
+def _json(default: Any) -> Any:
+    return Field(sa_column=Column(Json, nullable=False), default_factory=default)
+
+
+class Lead(SQLModel, table=True):
+    """A person with an address, attributes and consent."""
+
+    __tablename__ = "leads"
+
+    id: int | None = Field(default=None, primary_key=True)
+    email: str | None = Field(default=None, unique=True, index=True)
+    """Normalised (lower case, stripped); as the person wrote it otherwise."""
+    user_id: str | None = Field(default=None, unique=True, index=True)
+    """The id that the user's own systems call this lead by."""
+    name: str | None = None
+    company: str | None = None
+    title: str | None = None
+    industry: str | None = None
+    company_size: int | None = None
+    language: str = "ja"
+    time_zone: str | None = None
+    score: int = 0
+    stage: str = "awareness"
+    qualification: str = "none"
+    tags: list[str] = _json(list)
+    attributes: dict[str, Any] = _json(dict)
+    """Everything else that identify or an import brought."""
+    opted_out_at: datetime | None = _time()
+    erased_at: datetime | None = _time()
+    last_seq: int = 0
+    """How many events this lead has: the next event's place in its order. Given out under the lead's lock."""
+    created_at: datetime = _time(nullable=False)
+    updated_at: datetime = _time(nullable=False)
+
+
+class Event(SQLModel, table=True):
+    """One thing that a lead did or that happened to it. The row is its own outbox: `routed_at`."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        UniqueConstraint("lead_id", "seq"),
+        Index("ix_events_unrouted", "id", sqlite_where=text("routed_at IS NULL"), postgresql_where=text("routed_at IS NULL")),
+        Index("ix_events_lead_name", "lead_id", "name", "occurred_at"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    lead_id: int = Field(foreign_key="leads.id")
+    seq: int
+    """The place in the lead's stored order, from 1."""
+    message_id: str = Field(unique=True)
+    name: str
+    properties: dict[str, Any] = _json(dict)
+    occurred_at: datetime = _time(nullable=False)
+    received_at: datetime = _time(nullable=False)
+    routed_at: datetime | None = _time()
+
+
+class ScenarioVersion(SQLModel, table=True):
+    """A published graph, kept for ever: journeys are pinned to it."""
+
+    __tablename__ = "scenario_versions"
+
+    version: str = Field(primary_key=True)
+    scenario: str = Field(index=True)
+    graph: str = Field(sa_column=Column(Text, nullable=False))
+    published_at: datetime = _time(nullable=False)
+
+
+class PublishedScenario(SQLModel, table=True):
+    """Which version of a scenario new entries take. `active` is false when its file is gone."""
+
+    __tablename__ = "scenarios"
+
+    scenario: str = Field(primary_key=True)
+    version: str = Field(foreign_key="scenario_versions.version")
+    active: bool = True
+
+
+class MailText(SQLModel, table=True):
+    """The source of a mail or layout by content hash, kept for ever: the delivery row records the hash."""
+
+    __tablename__ = "mail_texts"
+
+    hash: str = Field(primary_key=True)
+    source: str = Field(sa_column=Column(Text, nullable=False))
+    published_at: datetime = _time(nullable=False)
+
+
+class PublishedMail(SQLModel, table=True):
+    """Which text a mail id has now in a language; the last published one stays when the file is gone.
+
+    `scope` is the scenario's id, or `layouts`.
+    """
+
+    __tablename__ = "mails"
+
+    scope: str = Field(primary_key=True)
+    mail: str = Field(primary_key=True)
+    language: str = Field(primary_key=True)
+    hash: str = Field(foreign_key="mail_texts.hash")
+
+
+class JourneyRow(SQLModel, table=True):
+    """One entry of a lead into a scenario; also the refused ones, with their reason. `entry` is the entry number."""
+
+    __tablename__ = "journeys"
+    __table_args__ = (
+        Index(
+            "ux_journeys_open", "scenario", "lead_id", "key", unique=True,
+            sqlite_where=text("status IN ('starting', 'running', 'resting')"),
+            postgresql_where=text("status IN ('starting', 'running', 'resting')"),
+        ),
+        Index("ix_journeys_starting", "entry", sqlite_where=text("status = 'starting'"), postgresql_where=text("status = 'starting'")),
+        Index("ix_journeys_lead", "lead_id", "status"),
+    )  # fmt: skip
+
+    entry: int | None = Field(default=None, primary_key=True)
+    cause: str = Field(unique=True)
+    """What made it: `event:<id>:<scenario>` or `command:<id>`. Once per cause."""
+    scenario: str = Field(index=True)
+    version: str
+    lead_id: int = Field(foreign_key="leads.id")
+    key: str = ""
+    entry_event_id: int | None = Field(default=None, foreign_key="events.id")
+    status: str
+    reason: str | None = None
+    """Why it was refused, or how it ended by exit."""
+    outcome: str | None = None
+    paused: bool = False
+    step: str | None = None
+    """The step at which it rests (or last rested)."""
+    waiting_for: str | None = None
+    listening: list[dict[str, Any]] = _json(list)
+    """What it listens for while it rests: `mebae.listening.Trigger` as JSON."""
+    deadline: datetime | None = _time()
+    entered_at: datetime = _time(nullable=False)
+    started_at: datetime | None = _time()
+    ended_at: datetime | None = _time()
+    retry_at: datetime | None = _time()
+    """Machine time before which the sender does not try to start it again."""
+
+
+class Nudge(SQLModel, table=True):
+    """A signal to be delivered: something that a resting journey listens for may have happened."""
+
+    __tablename__ = "nudges"
+    __table_args__ = (
+        UniqueConstraint("entry", "trigger", "event_id"),
+        Index("ix_nudges_unsent", "id", sqlite_where=text("sent_at IS NULL"), postgresql_where=text("sent_at IS NULL")),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    entry: int = Field(foreign_key="journeys.entry")
+    trigger: str
+    event_id: int
+    created_at: datetime = _time(nullable=False)
+    sent_at: datetime | None = _time()
+
+
+class Delivery(SQLModel, table=True):
+    """One mail to one lead (or to sales about one), one row per (entry, step, visit): the ledger of DESIGN §8."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (UniqueConstraint("entry", "step", "visit"), Index("ix_deliveries_lead", "lead_id", "sent_at"))
+
+    id: int | None = Field(default=None, primary_key=True)
+    entry: int = Field(foreign_key="journeys.entry")
+    step: str
+    visit: int
+    lead_id: int = Field(foreign_key="leads.id")
+    kind: str
+    mail: str
+    language: str | None = None
+    text_hash: str | None = None
+    message_id: str = Field(unique=True)
+    status: str
+    attempt: int = 0
+    failures: int = 0
+    """How many attempts the mail server turned away for now; the back-off grows with it."""
+    mark: int = 0
+    """The lead's last event when it was claimed: what comes after may be an answer to this mail."""
+    forms: list[str] = _json(list)
+    reason: str | None = None
+    raw: str | None = None
+    """What the server really said. Personal data: wiped on erasure, never in logs or Temporal."""
+    first_claimed_at: datetime | None = _time()
+    claimed_at: datetime | None = _time()
+    data_at: datetime | None = _time()
+    sent_at: datetime | None = _time()
+    next_at: datetime | None = _time()
+
+
+class GateRow(SQLModel, table=True):
+    """One answer of the gate. Append-only: why did this lead (not) get this mail?"""
+
+    __tablename__ = "gate_answers"
+    __table_args__ = (Index("ix_gate_lead", "lead_id", "asked_at"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    lead_id: int
+    entry: int
+    step: str
+    visit: int
+    attempt: int
+    moment: str
+    """`claim` or `data`."""
+    answer: str
+    reason: str | None = None
+    until: datetime | None = _time()
+    asked_at: datetime = _time(nullable=False)

@@ -1,0 +1,47 @@
+"""The words that tables, scenarios and pages share (DESIGN §2), as enumerations."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+STAGES = ("awareness", "interest", "consideration")
+"""The stages in their order: 認知 → 興味 → 検討. The user's scoring model may name others."""
+
+QUALIFICATIONS = ("none", "mql", "accepted", "sql", "opportunity", "won", "lost")
+
+
+class JourneyStatus(StrEnum):
+    """Where a journey's row is. A row `starting` after a crash is started again, an `ended` one never."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    RESTING = "resting"
+    ENDED = "ended"
+    REFUSED = "refused"
+
+
+class DeliveryStatus(StrEnum):
+    """Where a mail to one lead is: claimed → data → sent, refused or unknown; postponed → claimed again."""
+
+    CLAIMED = "claimed"
+    DATA = "data"
+    SENT = "sent"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    POSTPONED = "postponed"
+
+
+class DeliveryKind(StrEnum):
+    """Whom a mail is for: marketing mail passes the whole gate, mail to sales does not."""
+
+    MARKETING = "marketing"
+    SALES = "sales"
+
+
+class GateAnswer(StrEnum):
+    """What the gate says to a mail."""
+
+    GO = "go"
+    REFUSED = "refused"
+    POSTPONED = "postponed"
+    EXITED = "exited"
