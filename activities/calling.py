@@ -1,0 +1,46 @@
+"""What every activity shares: its time, and a wall that lets no personal data into Temporal."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import wraps
+from typing import TypeVar
+
+import structlog
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from mebae.clock import WorldClock
+from mebae.contracts import StepInput
+from mebae.errors import MebaeError, Permanent, Refusal
+
+A = TypeVar("A")
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+def world_now(request: StepInput) -> datetime:
+    """The world's time for this activity: its argument (local ones), else its attempt's start (fresh at each attempt)."""
+    if request.now is not None:
+        return request.now
+    return (request.clock or WorldClock()).world(activity.info().started_time)
+
+
+def coded(verb: Callable[[A, StepInput], Awaitable[T]]) -> Callable[[A, StepInput], Awaitable[T]]:
+    """Lets only codes out: Temporal keeps failures, with messages, causes and traces, for ever and in the clear."""
+
+    @wraps(verb)
+    async def call(self: A, request: StepInput) -> T:
+        try:
+            return await verb(self, request)
+        except Refusal as refusal:
+            code, final = refusal.code, isinstance(refusal, Permanent)
+        except MebaeError as error:
+            code, final = type(error).__name__, False
+        except Exception as error:
+            code, final = f"unexpected:{type(error).__name__}", False
+            log.exception("activity.unexpected", activity=verb.__name__, entry=request.entry, step=request.step)
+        raise ApplicationError(code, type=code, non_retryable=final)
+
+    return call

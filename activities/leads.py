@@ -1,0 +1,115 @@
+"""What a scenario writes on a lead: values, tags, the enrolment in another scenario. Local activities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlmodel import Session
+from temporalio import activity
+
+from activities.calling import coded, world_now
+from mebae import contracts, resting
+from mebae.contracts import StepInput
+from mebae.entering import request_entry
+from mebae.errors import NotFound
+from mebae.events import IDENTIFIED
+from mebae.graph import Enroll, SetLead, Tag
+from mebae.journey import Done, Exited, Postponed, Refused
+from mebae.resting import Place, Setting
+from mebae.store.database import Database
+from mebae.store.graphs import newest
+from mebae.store.leads import set_values
+from mebae.store.tables import Event
+
+Answer = Done | Refused | Postponed | Exited
+
+
+class LeadActivities:
+    """Changes of a lead. A change is an event too (`Lead Identified`), so that journeys that wait for it wake up."""
+
+    def __init__(self, database: Database, setting: Setting) -> None:
+        self._database, self._setting = database, setting
+
+    @activity.defn(name=contracts.SET_LEAD)
+    @coded
+    async def set_lead(self, request: StepInput) -> Answer:
+        """Sets attributes of the lead."""
+        return await self._database.write(_change, request, world_now(request), self._setting, _set_lead)
+
+    @activity.defn(name=contracts.TAG_LEAD)
+    @coded
+    async def tag_lead(self, request: StepInput) -> Answer:
+        """Adds and removes tags."""
+        return await self._database.write(_change, request, world_now(request), self._setting, _tag)
+
+    @activity.defn(name=contracts.ENROLL)
+    @coded
+    async def enroll(self, request: StepInput) -> Answer:
+        """Enters the lead into another scenario, once per visit of the step."""
+        return await self._database.write(_change, request, world_now(request), self._setting, _enroll)
+
+
+Change = Callable[[Session, Place, StepInput, datetime, Setting], Done | Refused]
+
+
+def _change(session: Session, request: StepInput, now: datetime, at: Setting, change: Change) -> Answer:
+    """Exit check and re-check of the wake-up, then the change, then what follows: one transaction."""
+    place = resting.take(session, request.entry)
+    if isinstance(place, Exited):
+        return place
+    stop = resting.exited(session, place, now) or resting.still_early(session, place, request.woke, now, at)
+    if stop is not None:
+        return stop
+    done = change(session, place, request, now, at)
+    done.then = resting.follow(session, place, request.plan, now, at)
+    return done
+
+
+def _set_lead(session: Session, place: Place, request: StepInput, now: datetime, at: Setting) -> Done:
+    step = place.graph.step(request.step)
+    assert isinstance(step, SetLead)
+    if set_values(place.lead, step.values):
+        _note(session, place, request, {"changed": sorted(step.values)}, now)
+    return Done()
+
+
+def _tag(session: Session, place: Place, request: StepInput, now: datetime, at: Setting) -> Done:
+    step = place.graph.step(request.step)
+    assert isinstance(step, Tag)
+    before = set(place.lead.tags)
+    after = (before | set(step.add)) - set(step.remove)
+    if after != before:
+        place.lead.tags = sorted(after)
+        _note(session, place, request, {"changed": ["tags"]}, now)
+    return Done()
+
+
+def _enroll(session: Session, place: Place, request: StepInput, now: datetime, at: Setting) -> Done | Refused:
+    step = place.graph.step(request.step)
+    assert isinstance(step, Enroll)
+    try:
+        graph = newest(session, step.scenario)
+    except NotFound:
+        return Refused("no-such-scenario")
+    row = request_entry(
+        session, graph=graph, lead=place.lead, command=_once(request), properties=place.entry, now=now, zone=at.zone
+    )
+    return Refused(f"entry-{row.reason}") if row.reason else Done()
+
+
+def _once(request: StepInput) -> str:
+    return f"step:{request.entry}:{request.step}:{request.visit}"
+
+
+def _note(session: Session, place: Place, request: StepInput, properties: dict[str, object], now: datetime) -> None:
+    """The event of a change, once per visit of the step."""
+    assert place.lead.id is not None
+    place.lead.updated_at = now
+    place.lead.last_seq += 1
+    session.add(
+        Event(
+            lead_id=place.lead.id, seq=place.lead.last_seq, message_id=_once(request), name=IDENTIFIED,
+            properties=properties, occurred_at=now, received_at=now,
+        )  # fmt: skip
+    )

@@ -1,0 +1,106 @@
+"""The names of workflows, signals, updates, activities and task queues, with their models.
+
+Workflows use them in `@workflow.defn(name=…)`; everything else starts and tells by name. Nothing here may hold personal
+data: Temporal keeps it for ever and in the clear (DESIGN §6).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel
+
+from mebae.clock import WorldClock
+from mebae.journey import Ending, JourneyState, Plan, Settling
+
+JOURNEY = "Journey"
+
+JOURNEYS_QUEUE = "journeys"
+MAIL_QUEUE = "mail"
+SALES_QUEUE = "sales"
+
+NUDGE = "nudge"
+PAUSE, RESUME, END = "pause", "resume", "end"
+WHERE = "where"
+
+SEND_MAIL, NOTIFY_SALES, RUN = "send_mail", "notify_sales", "run"
+SET_LEAD, TAG_LEAD, ENROLL = "set_lead", "tag_lead", "enroll"
+REST, CHOOSE, FINISH, PAUSE_JOURNEY = "rest", "choose", "finish", "pause_journey"
+
+SEARCH_ATTRIBUTES = {
+    "Scenario": "Keyword",
+    "Version": "Keyword",
+    "Step": "Keyword",
+    "WaitingFor": "Keyword",
+    "Stage": "Keyword",
+    "LeadId": "Int",
+    "Paused": "Bool",
+}
+"""What ops can filter by in the Temporal UI."""
+
+
+class JourneyInput(BaseModel):
+    """What a journey starts from. It carries its own map, so that any worker can run it."""
+
+    entry: int
+    lead: int
+    graph: dict[str, Any]
+    mark: int = 0
+    stage: str
+    clock: WorldClock | None = None
+    """None: the machine's time is the world's."""
+    state: JourneyState | None = None
+    """Where it was, when it is continued as new."""
+
+
+class StepInput(BaseModel):
+    """What an activity of a journey is asked. `now` is given to local ones only; others take their own start time."""
+
+    entry: int
+    step: str
+    visit: int = 1
+    plan: Plan | None = None
+    woke: Settling | None = None
+    now: AwareDatetime | None = None
+    clock: WorldClock | None = None
+
+    def ending(self) -> Ending | None:
+        return self.plan if isinstance(self.plan, Ending) else None
+
+
+class PauseInput(BaseModel):
+    entry: int
+    paused: bool
+
+
+class Nudged(BaseModel):
+    """Signal: something that entry `entry` listens for may have happened."""
+
+    entry: int
+    trigger: str
+    event: int
+
+
+class EndRequest(BaseModel):
+    """Update: end this journey now, with this outcome."""
+
+    outcome: str = "ended-by-hand"
+
+
+class Where(BaseModel):
+    """Query: where a journey is."""
+
+    step: str
+    phase: str
+    until: datetime | None
+    paused: bool
+    outcome: str | None
+    visits: dict[str, int]
+
+
+def workflow_id(scenario: str, lead: int, key: str) -> str:
+    """`journey/<scenario>/<lead>[/<hash of key>]`: the key may be personal, so only its hash stands in Temporal."""
+    tail = f"/{hashlib.sha256(key.encode()).hexdigest()[:12]}" if key else ""
+    return f"journey/{scenario}/{lead}{tail}"

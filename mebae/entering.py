@@ -1,0 +1,119 @@
+"""The one door into a scenario. Every start, whatever caused it, is a journey row written here (DESIGN §6).
+
+A refused entry is a row too, with its reason: "why did this lead not enter?" always has an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from mebae.conditions import evaluate
+from mebae.events import REQUESTED
+from mebae.graph import Graph
+from mebae.store.facts import LeadFacts
+from mebae.store.tables import Event, JourneyRow, Lead
+from mebae.timing import Calendar, Duration, moment_after
+from mebae.words import JourneyStatus
+
+OPEN = (JourneyStatus.STARTING, JourneyStatus.RUNNING, JourneyStatus.RESTING)
+
+
+def enter(
+    session: Session,
+    *,
+    graph: Graph,
+    lead: Lead,
+    cause: str,
+    event: Event | None,
+    now: datetime,
+    zone: str,
+) -> JourneyRow:
+    """Writes the entry of a locked lead into a scenario, or why it was refused. Once per cause: the same cause again gives the same row.
+
+    `zone`: the workspace's, for a lead that has none. The caller holds the lead's lock, so that two entries cannot race.
+    """
+    known = session.exec(select(JourneyRow).where(JourneyRow.cause == cause)).first()
+    if known is not None:
+        return known
+    assert lead.id is not None
+    properties: Mapping[str, Any] = event.properties if event is not None else {}
+    key = _key(graph, properties)
+    reason = _refusal(session, graph, lead, key or "", properties, now, lead.time_zone or zone)
+    if reason is None and key is None:
+        reason = "no-key"
+    row = JourneyRow(
+        cause=cause,
+        scenario=graph.scenario,
+        version=graph.version,
+        lead_id=lead.id,
+        key=key or "",
+        entry_event_id=event.id if event is not None else None,
+        status=JourneyStatus.REFUSED if reason else JourneyStatus.STARTING,
+        reason=reason,
+        step=None if reason else graph.start,
+        entered_at=now,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def request_entry(
+    session: Session, *, graph: Graph, lead: Lead, command: str, properties: Mapping[str, Any], now: datetime, zone: str
+) -> JourneyRow:
+    """Enters a locked lead because a person or another scenario asked: the start event is written too. Once per command."""
+    cause = f"command:{command}"
+    event = session.exec(select(Event).where(Event.message_id == cause)).first()
+    if event is None:
+        assert lead.id is not None
+        lead.last_seq += 1
+        event = Event(
+            lead_id=lead.id, seq=lead.last_seq, message_id=cause, name=REQUESTED,
+            properties={**properties, "scenario": graph.scenario}, occurred_at=now, received_at=now,
+        )  # fmt: skip
+        session.add_all([lead, event])
+        session.flush()
+    return enter(session, graph=graph, lead=lead, cause=cause, event=event, now=now, zone=zone)
+
+
+def _key(graph: Graph, properties: Mapping[str, Any]) -> str | None:
+    """The value of the scenario's key; None where the entry does not have it."""
+    if graph.key is None:
+        return ""
+    value = properties.get(graph.key.removeprefix("entry."))
+    return None if value is None or value == "" else str(value)[:500]
+
+
+def _refusal(
+    session: Session, graph: Graph, lead: Lead, key: str, properties: Mapping[str, Any], now: datetime, zone: str
+) -> str | None:
+    """Why this lead may not enter, as a code."""
+    if lead.erased_at is not None:
+        return "erased"
+    if graph.audience is not None and not evaluate(graph.audience, LeadFacts(session, lead, now, properties)).value:
+        return "audience"
+    earlier = session.exec(
+        select(JourneyRow)
+        .where(
+            JourneyRow.scenario == graph.scenario,
+            JourneyRow.lead_id == lead.id,
+            JourneyRow.key == key,
+            JourneyRow.status != JourneyStatus.REFUSED,
+        )
+        .order_by(col(JourneyRow.entry).desc())
+    ).first()
+    if earlier is None:
+        return None
+    if earlier.status in OPEN:
+        return "under-way"
+    if graph.re_enter == "never":
+        return "entered-before"
+    if isinstance(graph.re_enter, Duration):
+        ended = earlier.ended_at or earlier.entered_at
+        if now < moment_after(graph.re_enter, ended, zone, Calendar()):
+            return "too-soon"
+    return None

@@ -1,0 +1,231 @@
+"""Putting a journey to rest, and saying how a rest ended: the journey's half of the handshake with the router (DESIGN §6).
+
+Both halves hold the lead's lock. The router, in its transaction, takes an event and looks which resting journeys want it;
+`settle`, in its own, writes what a journey wants and looks back over the events stored since the wait's start. Whichever
+comes second sees what the first wrote, so nothing is missed; and as only `settle` decides, nothing counts twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlmodel import Session, col, select
+
+from mebae.conditions import evaluate, matches
+from mebae.graph import RESTS, Arm, Branch, Graph, WaitFor, WaitUntil
+from mebae.graph import Wait as WaitStep
+from mebae.journey import (
+    EXIT,
+    Chosen,
+    Ended,
+    Ending,
+    Exited,
+    Heard,
+    Marks,
+    Passed,
+    Plan,
+    Postponed,
+    Resting,
+    Settling,
+)
+from mebae.store.database import lock_lead
+from mebae.store.facts import LeadFacts
+from mebae.store.graphs import graph_of
+from mebae.store.tables import Event, JourneyRow, Lead
+from mebae.timing import Calendar, date_moment, moment_after
+from mebae.words import JourneyStatus
+
+EARLY = timedelta(seconds=1)
+"""Clocks of two machines differ; a timer that fired is not called early for that."""
+SOONEST = timedelta(minutes=1)
+"""A condition that may change with time is asked again no sooner than this."""
+
+
+class Setting(NamedTuple):
+    """What of the workspace bears on when a journey wakes."""
+
+    zone: str
+    calendar: Calendar
+
+
+class Place(NamedTuple):
+    """A journey under its lead's lock."""
+
+    row: JourneyRow
+    lead: Lead
+    graph: Graph
+    entry: Mapping[str, Any]
+
+    def facts(self, session: Session, now: datetime) -> LeadFacts:
+        return LeadFacts(session, self.lead, now, self.entry)
+
+
+def take(session: Session, entry: int) -> Place | Exited:
+    """Locks the lead of an entry; `Exited` where the entry is closed, which ends a run that should not be."""
+    row = session.get(JourneyRow, entry)
+    if row is None:
+        return Exited("no-such-entry")
+    lead = lock_lead(session, row.lead_id)
+    session.refresh(row)
+    if row.status in (JourneyStatus.ENDED, JourneyStatus.REFUSED):
+        return Exited("closed")
+    assert lead is not None
+    if lead.erased_at is not None:
+        return close(row, Exited("erased"), None)
+    event = session.get(Event, row.entry_event_id) if row.entry_event_id is not None else None
+    return Place(row, lead, graph_of(session, row.version), event.properties if event is not None else {})
+
+
+def close(row: JourneyRow, how: Exited, now: datetime | None) -> Exited:
+    """Ends a journey's row by exit."""
+    _end(row, "exited", how.why, now)
+    return how
+
+
+def finish(session: Session, place: Place, outcome: str, now: datetime) -> Ended:
+    """Writes a journey's end."""
+    _end(place.row, outcome, None, now)
+    return Ended(outcome)
+
+
+def exited(session: Session, place: Place, now: datetime) -> Exited | None:
+    """Asks `exits_when`, and closes the row if it is true."""
+    condition = place.graph.exits_when
+    if condition is not None and evaluate(condition, place.facts(session, now)).value:
+        return close(place.row, Exited("exits-when"), now)
+    return None
+
+
+def still_early(session: Session, place: Place, woke: Settling | None, now: datetime, at: Setting) -> Postponed | None:
+    """Whether the rest that a timer ended is, by today's zone and calendar, not over yet. Then the row rests again."""
+    if woke is None or woke.since is None:
+        return None
+    deadline = _deadline(place, woke, woke.since, at)
+    if deadline is None or deadline <= now + EARLY:
+        return None
+    rest(place, woke.step, "time", [], deadline)
+    return Postponed(deadline, "early")
+
+
+def settle(session: Session, place: Place, ask: Settling, now: datetime, at: Setting) -> Resting | Heard | Passed | Exited:
+    """Puts a journey to rest at a step, or says how the rest ended: heard, passed by time, or exited."""
+    step = place.graph.step(ask.step)
+    assert isinstance(step, RESTS)
+    facts = place.facts(session, now)
+    moments: list[datetime] = []
+    if place.graph.exits_when is not None:
+        verdict = evaluate(place.graph.exits_when, facts)
+        if verdict.value:
+            return close(place.row, Exited("exits-when"), now)
+        if verdict.valid_until is not None:
+            moments.append(verdict.valid_until)
+    since = ask.since or now
+    deadline = _deadline(place, ask, since, at)
+    if deadline is None:  # a date that the lead or the entry does not have: nothing to wait for
+        return Passed(late=True)
+    triggers: list[dict[str, Any]] = []
+    waiting_for = "time"
+    if isinstance(step, WaitFor):
+        heard = _look_back(session, place, step.arms, ask.marks, deadline)
+        if heard is not None:
+            return heard
+        for arm in step.arms:
+            if arm.when is not None:
+                verdict = evaluate(arm.when, facts)
+                if verdict.value:
+                    return Heard(arm.id, 0)
+                if verdict.valid_until is not None:
+                    moments.append(verdict.valid_until)
+            triggers.append(trigger(arm, ask.marks))
+        waiting_for = ", ".join(arm.on.event if arm.on is not None else "condition" for arm in step.arms)
+    if deadline <= now:
+        return Passed(late=isinstance(step, WaitUntil) and ask.since is None)
+    rest(place, step.id, waiting_for, triggers, deadline)
+    until = min([deadline, *(max(moment, now + SOONEST) for moment in moments)])
+    return Resting(since, until, deadline, place.lead.stage)
+
+
+def follow(session: Session, place: Place, plan: Plan | None, now: datetime, at: Setting) -> Resting | Heard | Passed | Exited | Ended | None:
+    """What statically comes after an act, written in the act's own transaction."""
+    match plan:
+        case Ending():
+            return finish(session, place, plan.outcome, now)
+        case Settling():
+            return settle(session, place, plan, now, at)
+        case None:
+            place.row.status = JourneyStatus.RUNNING
+            return None
+
+
+def choose(session: Session, place: Place, step: str, now: datetime) -> Chosen:
+    """The first true case of a branch."""
+    branch = place.graph.step(step)
+    assert isinstance(branch, Branch)
+    facts = place.facts(session, now)
+    place.row.status = JourneyStatus.RUNNING
+    return Chosen(next((case.to for case in branch.cases if evaluate(case.when, facts).value), branch.otherwise))
+
+
+def rest(place: Place, step: str, waiting_for: str, triggers: list[dict[str, Any]], deadline: datetime) -> None:
+    """Writes what a journey listens for until when. The router reads it under the same lock."""
+    row = place.row
+    row.status = JourneyStatus.RESTING
+    row.step, row.waiting_for, row.deadline = step, waiting_for, deadline
+    row.listening = [*triggers, *exit_triggers(place.graph)]
+
+
+def trigger(arm: Arm, marks: Marks) -> dict[str, Any]:
+    """An arm as the router sees it; what it means stands in the pinned graph."""
+    return {"id": arm.id, "after": marks.after(arm)}
+
+
+def exit_triggers(graph: Graph) -> list[dict[str, Any]]:
+    """What `exits_when` makes a resting journey listen for."""
+    return [] if graph.exits_when is None else [{"id": EXIT, "after": 0}]
+
+
+def _look_back(session: Session, place: Place, arms: tuple[Arm, ...], marks: Marks, deadline: datetime) -> Heard | None:
+    """The first stored event that ends the wait; of two arms that want it, the first written."""
+    listening = [(arm, marks.after(arm)) for arm in arms if arm.on is not None]
+    if not listening:
+        return None
+    events = session.exec(
+        select(Event)
+        .where(
+            Event.lead_id == place.lead.id,
+            Event.seq > min(after for _, after in listening),
+            col(Event.name).in_({arm.on.event for arm, _ in listening if arm.on is not None}),
+            Event.received_at <= deadline,
+        )
+        .order_by(col(Event.seq))
+    )
+    for event in events:
+        for arm, after in listening:
+            if event.seq > after and arm.on is not None and matches(arm.on, event.name, event.properties):
+                return Heard(arm.id, event.seq)
+    return None
+
+
+def _deadline(place: Place, ask: Settling, since: datetime, at: Setting) -> datetime | None:
+    """When a rest is over, in the lead's zone of now; None where the date is missing or unreadable."""
+    step = place.graph.step(ask.step)
+    zone = place.lead.time_zone or at.zone
+    match step:
+        case WaitStep():
+            return moment_after(step.span, since, zone, at.calendar, at=step.at, business=step.business)
+        case WaitFor():
+            return moment_after(step.within, since, zone, at.calendar)
+        case WaitUntil():
+            value = place.facts(None, since).value(step.date)  # type: ignore[arg-type]
+            return date_moment(value, zone, plus=step.plus, minus=step.minus, at=step.at)
+        case _:
+            raise AssertionError(step)
+
+
+def _end(row: JourneyRow, outcome: str, why: str | None, now: datetime | None) -> None:
+    row.status, row.outcome, row.reason = JourneyStatus.ENDED, outcome, why
+    row.listening, row.deadline, row.waiting_for = [], None, None
+    row.ended_at = now
+

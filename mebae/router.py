@@ -1,0 +1,132 @@
+"""The router: takes stored events to the journeys that want them (DESIGN §6).
+
+Routing is a transaction: lock the leads' rows, take their unrouted events in stored order, write entries and nudges, set
+`routed_at`. No call leaves the process while a lock is held; the sender delivers the rows afterwards. An event that no
+journey wants costs the journey nothing: no signal, no history.
+
+Several routers may run: on PostgreSQL each skips the leads that another has locked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import structlog
+from sqlmodel import Session, col, select
+
+from mebae.conditions import Condition, Pattern, evaluate, matches
+from mebae.entering import enter
+from mebae.errors import DatabaseUnavailable
+from mebae.graph import Graph, WaitFor
+from mebae.journey import EXIT
+from mebae.store.database import Database
+from mebae.store.facts import LeadFacts
+from mebae.store.graphs import active_graphs, graph_of
+from mebae.store.tables import Event, JourneyRow, Lead, Nudge
+from mebae.words import JourneyStatus
+
+log = structlog.get_logger()
+
+LEADS_AT_ONCE = 50
+IDLE = 0.1
+"""Seconds between looks when there is nothing to route."""
+
+
+class Router:
+    """Runs until cancelled. `on_routed` is called after each batch that wrote something for the sender."""
+
+    def __init__(
+        self, database: Database, *, now: Callable[[], datetime], zone: str, on_routed: Callable[[], None] = lambda: None
+    ) -> None:
+        self._database, self._now, self._zone, self._on_routed = database, now, zone, on_routed
+
+    async def run(self) -> None:
+        away = False
+        while True:
+            try:
+                routed = await self._database.write(route, now=self._now(), zone=self._zone)
+                away = False
+            except DatabaseUnavailable:
+                if not away:
+                    log.warning("router.database_away", cure="it goes on by itself when the database answers")
+                away, routed = True, 0
+                await asyncio.sleep(1)
+            if routed:
+                self._on_routed()
+            else:
+                await asyncio.sleep(IDLE)
+
+
+def route(session: Session, *, now: datetime, zone: str, most: int = LEADS_AT_ONCE) -> int:
+    """Routes the unrouted events of up to `most` leads in one transaction; how many events that were."""
+    waiting = select(Event.lead_id).where(col(Event.routed_at).is_(None)).order_by(col(Event.id)).limit(most * 4)
+    ids = sorted(set(session.exec(waiting).all()))[:most]
+    if not ids:
+        return 0
+    leads = session.exec(
+        select(Lead).where(col(Lead.id).in_(ids)).order_by(col(Lead.id)).with_for_update(skip_locked=True)
+    ).all()
+    by_lead: dict[int, list[Event]] = defaultdict(list)
+    mine = [lead.id for lead in leads]
+    for event in session.exec(
+        select(Event).where(col(Event.lead_id).in_(mine), col(Event.routed_at).is_(None)).order_by(col(Event.seq))
+    ):
+        by_lead[event.lead_id].append(event)
+    resting: dict[int, list[JourneyRow]] = defaultdict(list)
+    for row in session.exec(
+        select(JourneyRow).where(col(JourneyRow.lead_id).in_(mine), JourneyRow.status == JourneyStatus.RESTING)
+    ):
+        resting[row.lead_id].append(row)
+    graphs = active_graphs(session)
+    routed = 0
+    for lead in leads:
+        assert lead.id is not None
+        events = by_lead[lead.id]
+        if not events:
+            continue
+        for event in events:
+            _enter_all(session, graphs, lead, event, now, zone)
+            event.routed_at = now
+        for row in resting[lead.id]:
+            _nudge(session, row, lead, events, now)
+        routed += len(events)
+    return routed
+
+
+def _enter_all(session: Session, graphs: Sequence[Graph], lead: Lead, event: Event, now: datetime, zone: str) -> None:
+    """Enters the lead wherever this event is a start event."""
+    for graph in graphs:
+        if any(matches(pattern, event.name, event.properties) for pattern in graph.enters_on):
+            cause = f"event:{event.id}:{graph.scenario}"
+            enter(session, graph=graph, lead=lead, cause=cause, event=event, now=now, zone=zone)
+
+
+def _nudge(session: Session, row: JourneyRow, lead: Lead, events: Sequence[Event], now: datetime) -> None:
+    """Writes a nudge for everything that this resting journey listens for and that may have come true."""
+    assert row.entry is not None
+    graph = graph_of(session, row.version)
+    entry = session.get(Event, row.entry_event_id) if row.entry_event_id is not None else None
+    facts = LeadFacts(session, lead, now, entry.properties if entry is not None else {})
+    for trigger in row.listening:
+        pattern, condition = _wanted(graph, row.step, trigger["id"])
+        if pattern is not None:
+            wanted = (e for e in events if e.seq > trigger["after"] and matches(pattern, e.name, e.properties))
+            event = next(wanted, None)
+        else:
+            event = events[-1] if condition is not None and evaluate(condition, facts).value else None
+        if event is not None:
+            assert event.id is not None
+            session.add(Nudge(entry=row.entry, trigger=trigger["id"], event_id=event.id, created_at=now))
+
+
+def _wanted(graph: Graph, step: str | None, trigger: str) -> tuple[Pattern | None, Condition | None]:
+    """What a trigger of the pinned graph means: an event's pattern or a condition."""
+    if trigger == EXIT:
+        return None, graph.exits_when
+    resting = graph.step(step) if step is not None else None
+    assert isinstance(resting, WaitFor)
+    arm = next(arm for arm in resting.arms if arm.id == trigger)
+    return arm.on, arm.when

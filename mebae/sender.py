@@ -1,0 +1,238 @@
+"""The sender: delivers to Temporal what the router and `enter` wrote, in order per lead, and marks it done (DESIGN §6).
+
+A crash between any two steps is harmless: a start that was made already is recognised by its entry number, and a nudge
+given twice only makes a journey ask twice. Temporal away: the rows wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy import update
+from sqlmodel import Session, col, or_, select
+from temporalio.client import Client, WorkflowAlreadyStartedError
+from temporalio.common import (
+    Priority,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from mebae import contracts
+from mebae.clock import WorldClock
+from mebae.errors import DatabaseUnavailable
+from mebae.store.database import Database
+from mebae.store.graphs import graph_of
+from mebae.store.tables import Event, JourneyRow, Lead, Nudge
+from mebae.words import JourneyStatus
+
+log = structlog.get_logger()
+
+AT_ONCE = 200
+TRY_AGAIN = timedelta(seconds=2)
+CONNECTIONS = 16
+"""Calls to Temporal under way at once."""
+
+
+class Start:
+    """A journey to be started, with all that Temporal is told."""
+
+    def __init__(self, row: JourneyRow, lead: Lead, event: Event | None, graph: dict[str, object], title: str) -> None:
+        assert row.entry is not None
+        assert row.step is not None
+        self.entry, self.lead, self.scenario, self.version = row.entry, row.lead_id, row.scenario, row.version
+        self.key, self.step, self.stage, self.title = row.key, row.step, lead.stage, title
+        self.mark = event.seq if event is not None else 0
+        self.graph = graph
+
+    @property
+    def workflow_id(self) -> str:
+        return contracts.workflow_id(self.scenario, self.lead, self.key)
+
+
+class Told:
+    """A nudge to be given."""
+
+    def __init__(self, nudge: Nudge, row: JourneyRow) -> None:
+        assert nudge.id is not None
+        self.id, self.lead = nudge.id, row.lead_id
+        self.workflow_id = contracts.workflow_id(row.scenario, row.lead_id, row.key)
+        self.signal = contracts.Nudged(entry=nudge.entry, trigger=nudge.trigger, event=nudge.event_id)
+
+
+class Sender:
+    """Runs until cancelled; `wake()` makes it look at once."""
+
+    def __init__(self, database: Database, client: Client, *, clock: WorldClock, machine: Callable[[], datetime] | None = None):
+        self._database, self._client, self._clock = database, client, clock
+        self._machine = machine or (lambda: datetime.now(UTC))
+        self._wake = asyncio.Event()
+        self._calls = asyncio.Semaphore(CONNECTIONS)
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def run(self) -> None:
+        away = False
+        while True:
+            try:
+                delivered = await self.deliver()
+                if away:
+                    log.info("sender.back")
+                away = False
+            except (RPCError, DatabaseUnavailable) as error:
+                if not away:
+                    what = "Temporal" if isinstance(error, RPCError) else "the database"
+                    log.warning("sender.waiting", for_=what, cure="nothing is lost; it goes on by itself when it answers")
+                away, delivered = True, 0
+            if not delivered:
+                self._wake.clear()
+                try:
+                    await asyncio.wait_for(self._wake.wait(), 1.0 if away else 0.2)
+                except TimeoutError:
+                    continue
+
+    async def deliver(self) -> int:
+        """Delivers one batch; how many rows were done. Raises `RPCError` when Temporal is away, after marking what was done."""
+        machine = self._machine()
+        starts, nudges = await self._database.read(_pending, machine=machine)
+        if not starts and not nudges:
+            return 0
+        by_lead: dict[int, list[Start | Told]] = defaultdict(list)
+        for item in (*starts, *nudges):
+            by_lead[item.lead].append(item)
+        started: list[int] = []
+        told: list[int] = []
+        later: list[int] = []
+        results = await asyncio.gather(
+            *(self._one_lead(items, started, told, later) for items in by_lead.values()), return_exceptions=True
+        )
+        await self._database.write(_done, started=started, told=told, later=later, now=self._clock.world(machine), machine=machine)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return len(started) + len(told)
+
+    async def start_one(self, entry: int) -> bool:
+        """Starts one entry at once, for a person who waits for the answer; false when it stays for the sender's next round."""
+        machine = self._machine()
+        starts, _ = await self._database.read(_pending, machine=machine, entry=entry)
+        started: list[int] = []
+        for start in starts:
+            await self._one_lead([start], started, [], [])
+        if started:
+            await self._database.write(_done, started=started, told=[], later=[], now=self._clock.world(machine), machine=machine)
+        return bool(started)
+
+    async def _one_lead(self, items: Sequence[Start | Told], started: list[int], told: list[int], later: list[int]) -> None:
+        async with self._calls:
+            for item in items:
+                if isinstance(item, Start):
+                    (started if await self._start(item) else later).append(item.entry)
+                else:
+                    await self._tell(item)
+                    told.append(item.id)
+
+    async def _start(self, start: Start) -> bool:
+        """True when this entry's workflow is there, whoever started it."""
+        speed = self._clock if self._clock.speed != 1.0 else None
+        try:
+            await self._client.start_workflow(
+                contracts.JOURNEY,
+                contracts.JourneyInput(
+                    entry=start.entry, lead=start.lead, graph=start.graph, mark=start.mark, stage=start.stage, clock=speed
+                ),
+                id=start.workflow_id,
+                task_queue=contracts.JOURNEYS_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                memo={"entry": start.entry},
+                search_attributes=attributes(
+                    Scenario=start.scenario, Version=start.version, Step=start.step, Stage=start.stage,
+                    LeadId=start.lead, Paused=False,
+                ),
+                static_summary=f"{start.scenario} · lead {start.lead}",
+                priority=Priority(fairness_key=start.scenario),
+            )  # fmt: skip
+            return True
+        except WorkflowAlreadyStartedError:
+            # Ours, of a try whose answer was lost; or an earlier entry that is just closing: then later.
+            description = await self._client.get_workflow_handle(start.workflow_id).describe()
+            return await description.memo_value("entry", default=None, type_hint=int) == start.entry
+
+    async def _tell(self, told: Told) -> None:
+        try:
+            await self._client.get_workflow_handle(told.workflow_id).signal(contracts.NUDGE, told.signal)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            # It ended meanwhile: nobody to tell.
+
+
+_KEYWORDS = {name: SearchAttributeKey.for_keyword(name) for name, kind in contracts.SEARCH_ATTRIBUTES.items() if kind == "Keyword"}
+
+
+def attributes(*, LeadId: int, Paused: bool, **keywords: str) -> TypedSearchAttributes:
+    """The search attributes of a start."""
+    pairs: list[SearchAttributePair] = [  # type: ignore[type-arg]
+        SearchAttributePair(_KEYWORDS[name], value) for name, value in keywords.items()
+    ]
+    pairs.append(SearchAttributePair(SearchAttributeKey.for_int("LeadId"), LeadId))
+    pairs.append(SearchAttributePair(SearchAttributeKey.for_bool("Paused"), Paused))
+    return TypedSearchAttributes(pairs)
+
+
+def _pending(session: Session, *, machine: datetime, entry: int | None = None) -> tuple[list[Start], list[Told]]:
+    """What is to be delivered: starts first, each lead's in order."""
+    import json
+
+    query = select(JourneyRow, Lead).join(Lead).where(JourneyRow.status == JourneyStatus.STARTING)
+    if entry is not None:
+        query = query.where(JourneyRow.entry == entry)
+    else:
+        query = query.where(or_(col(JourneyRow.retry_at).is_(None), col(JourneyRow.retry_at) <= machine))
+    starts = []
+    for row, lead in session.exec(query.order_by(col(JourneyRow.entry)).limit(AT_ONCE)).all():
+        event = session.get(Event, row.entry_event_id) if row.entry_event_id is not None else None
+        graph = graph_of(session, row.version)
+        starts.append(Start(row, lead, event, json.loads(graph.dump()), graph.title))
+    if entry is not None:
+        return starts, []
+    unsent = (
+        select(Nudge, JourneyRow)
+        .join(JourneyRow, col(Nudge.entry) == col(JourneyRow.entry))
+        .where(col(Nudge.sent_at).is_(None))
+        .order_by(col(Nudge.id))
+        .limit(AT_ONCE)
+    )
+    return starts, [Told(nudge, row) for nudge, row in session.exec(unsent).all()]
+
+
+def _done(
+    session: Session, *, started: list[int], told: list[int], later: list[int], now: datetime, machine: datetime
+) -> None:
+    """Marks what was delivered. A journey that has gone on meanwhile keeps its status."""
+    if started:
+        session.execute(
+            update(JourneyRow)
+            .where(col(JourneyRow.entry).in_(started), col(JourneyRow.status) == JourneyStatus.STARTING)
+            .values(status=JourneyStatus.RUNNING)
+        )
+        session.execute(
+            update(JourneyRow)
+            .where(col(JourneyRow.entry).in_(started), col(JourneyRow.started_at).is_(None))
+            .values(started_at=now)
+        )
+    if later:
+        session.execute(
+            update(JourneyRow).where(col(JourneyRow.entry).in_(later)).values(retry_at=machine + TRY_AGAIN)
+        )
+    if told:
+        session.execute(update(Nudge).where(col(Nudge.id).in_(told)).values(sent_at=now))

@@ -1,0 +1,75 @@
+"""What an installation may set, from the environment (`MEBAE_…`, and `DATABASE_URL`). Secrets come from nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AwareDatetime, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mebae.clock import WorldClock
+from mebae.timing import Calendar
+
+
+class Settings(BaseSettings):
+    """One object, made in each composition root. Defaults suit one machine with everything embedded."""
+
+    model_config = SettingsConfigDict(env_prefix="MEBAE_", extra="ignore", env_ignore_empty=True)
+
+    state: Path = Path(".mebae")
+    """Everything that `mebae up` keeps: database, Temporal's file, the inbox, logs, the write key."""
+    database_url: str = Field(default="", validation_alias="DATABASE_URL")
+    scenarios: Path = Path("scenarios")
+    write_keys: SecretStr = SecretStr("")
+    """What clients authenticate with, comma-separated."""
+
+    host: str = "127.0.0.1"
+    port: int = 8300
+    inbox_port: int = 0
+    """The embedded inbox's SMTP port; 0: there is none."""
+
+    clock_origin: AwareDatetime | None = None
+    clock_speed: float = Field(default=1.0, gt=0)
+
+    smtp_host: str = "127.0.0.1"
+    smtp_port: int = 8325
+    smtp_tls: Literal["none", "starttls", "tls"] = "none"
+    smtp_username: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_connections: int = Field(default=4, ge=1, le=64)
+    smtp_timeout: float = Field(default=30.0, gt=0)
+    """Seconds for each SMTP exchange."""
+    unknown_mail: Literal["hold", "retry"] = "hold"
+    """A mail whose fate nobody can say: never twice and listed (hold), or at most once more (retry)."""
+
+    sender_name: str = "Mebae"
+    sender_email: str = "hello@mebae.example"
+    sender_postal: str = ""
+    """The sender's postal address, shown in the footer (特定電子メール法, CAN-SPAM)."""
+    sender_contact: str = ""
+    sales_email: str = "sales@mebae.example"
+    """Who is told by `notify_sales`."""
+
+    time_zone: str = "Asia/Tokyo"
+    """The workspace's zone, for leads that have none."""
+    language: str = "ja"
+    holidays: str = "JP"
+    """ISO country code, whose public holidays are no business days."""
+    year_end_holidays: bool = True
+    """12/29 to 1/3 are no business days: business custom in Japan, not law."""
+
+    def url(self) -> str:
+        """Where the database is; SQLite in the state folder unless `DATABASE_URL` says otherwise."""
+        return self.database_url or f"sqlite:///{self.state / 'mebae.db'}"
+
+    def clock(self) -> WorldClock:
+        if self.clock_origin is None:
+            return WorldClock(speed=self.clock_speed)
+        return WorldClock(origin=self.clock_origin, speed=self.clock_speed)
+
+    def calendar(self) -> Calendar:
+        return Calendar(country=self.holidays, year_end=self.year_end_holidays)
+
+    def keys(self) -> list[str]:
+        return [key.strip() for key in self.write_keys.get_secret_value().split(",") if key.strip()]

@@ -1,0 +1,1 @@
+"""Temporal workflows: thin drivers, no decisions of their own."""

@@ -1,0 +1,260 @@
+"""The Temporal driver of a journey: carries out what `mebae.journey` commands, and decides nothing.
+
+Read `mebae/journey.py` for what a journey does. Here stands how: which command is a local activity, which a remote one
+and on what queue, how long each may take, and what ops see of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from temporalio import workflow
+from temporalio.common import Priority, RetryPolicy, SearchAttributeKey
+from temporalio.exceptions import ActivityError, ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from mebae import contracts
+    from mebae.clock import WorldClock
+    from mebae.contracts import EndRequest, JourneyInput, Nudged, PauseInput, StepInput, Where
+    from mebae.graph import Graph, NotifySales, Send, WaitFor
+    from mebae.journey import (
+        Act,
+        Choose,
+        Ending,
+        Finish,
+        Journey,
+        Outcome,
+        Park,
+        Postponed,
+        Refused,
+        Rest,
+        Settle,
+        Settling,
+        Stop,
+        Woken,
+    )
+    from workflows.details import details, timer_summary
+
+LOCAL = {contracts.SET_LEAD, contracts.TAG_LEAD, contracts.ENROLL}
+"""Acts that only touch our database: no task queue, one history event."""
+LOCAL_TRIES = RetryPolicy(maximum_attempts=3, initial_interval=timedelta(milliseconds=200))
+TRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
+AT_MOST = timedelta(minutes=10)
+"""No activity retries by itself for longer: then the journey rests, so that the gate, a pause and an exit are asked again."""
+ASK_AGAIN = timedelta(minutes=5)
+EVENTS_A_RUN = 100
+SPREAD = timedelta(minutes=1)
+"""Timers that passed during a pause fire within this span after it."""
+
+STEP, WAITING_FOR, STAGE = (SearchAttributeKey.for_keyword(name) for name in ("Step", "WaitingFor", "Stage"))
+PAUSED = SearchAttributeKey.for_bool("Paused")
+
+
+@workflow.defn(name=contracts.JOURNEY)
+class JourneyWorkflow:
+    """One lead's run through one version of a scenario."""
+
+    @workflow.init
+    def __init__(self, start: JourneyInput) -> None:
+        graph = Graph.model_validate(start.graph)
+        self._start = start
+        self._clock = start.clock or WorldClock()
+        self._journey = (
+            Journey(graph, start.state)
+            if start.state is not None
+            else Journey.begin(graph, start.lead, mark=start.mark, stage=start.stage)
+        )
+        self._timer: asyncio.Task[None] | None = None
+        self._timer_until: datetime | None = None
+        self._resumed = False
+
+    @workflow.run
+    async def run(self, start: JourneyInput) -> str:
+        outcome: Outcome | None = None
+        while True:
+            command = self._journey.next(outcome)
+            match command:
+                case Act():
+                    outcome = await self._act(command)
+                case Settle():
+                    outcome = await self._local(contracts.REST, self._input(command.rest.step, command.rest, command.woke))
+                case Choose():
+                    outcome = await self._local(contracts.CHOOSE, self._input(command.step, None, command.woke))
+                case Finish():
+                    outcome = await self._local(contracts.FINISH, self._input("end", Ending(command.outcome)))
+                case Rest():
+                    outcome = await self._rest(command)
+                case Park():
+                    await workflow.wait_condition(lambda: not self._journey.state.paused or self._ended)
+                    outcome, self._resumed = None, True
+                case Stop():
+                    await workflow.wait_condition(workflow.all_handlers_finished)
+                    return command.outcome
+            if self._ended:  # ended by hand while something was under way: its outcome comes too late
+                outcome = None
+
+    # Carrying out ----------------------------------------------------------------------------------------------------
+
+    async def _act(self, act: Act) -> Outcome:
+        step = self._journey.graph.step(act.step)
+        request = self._input(act.step, act.plan, act.woke, act.visit)
+        if isinstance(step, Send):
+            return await self._remote(contracts.SEND_MAIL, request, contracts.MAIL_QUEUE, heartbeat=True)
+        if isinstance(step, NotifySales):
+            return await self._remote(contracts.NOTIFY_SALES, request, contracts.SALES_QUEUE, heartbeat=True, priority=1)
+        if step.do == "run":
+            return await self._remote(contracts.RUN, request, contracts.JOURNEYS_QUEUE)
+        return await self._local({"tag": contracts.TAG_LEAD}.get(step.do, step.do), request)
+
+    async def _local(self, name: str, request: StepInput) -> Outcome:
+        """A local activity; if it fails three times, the same function as an ordinary one, which may fail for minutes."""
+        try:
+            answer: Outcome = await workflow.execute_local_activity(
+                name,
+                request.model_copy(update={"now": self._now()}),
+                result_type=Outcome,  # type: ignore[arg-type]
+                schedule_to_close_timeout=timedelta(seconds=5),
+                retry_policy=LOCAL_TRIES,
+                summary=request.step,
+            )
+            return answer
+        except ActivityError:
+            return await self._remote(name, request, contracts.JOURNEYS_QUEUE)
+
+    async def _remote(
+        self, name: str, request: StepInput, queue: str, *, heartbeat: bool = False, priority: int | None = None
+    ) -> Outcome:
+        try:
+            answer: Outcome = await workflow.execute_activity(
+                name,
+                request,
+                result_type=Outcome,  # type: ignore[arg-type]
+                task_queue=queue,
+                schedule_to_close_timeout=AT_MOST,
+                # Above the sum of the SMTP time-outs; a dead worker is noticed by its heartbeat much earlier.
+                start_to_close_timeout=timedelta(minutes=5),
+                heartbeat_timeout=timedelta(seconds=10) if heartbeat else None,
+                retry_policy=TRIES,
+                priority=Priority(priority_key=priority) if priority is not None else Priority.default,
+                summary=request.step,
+            )
+            return answer
+        except ActivityError as error:
+            cause = error.cause
+            code = cause.type if isinstance(cause, ApplicationError) and cause.type else "unavailable"
+            if isinstance(cause, ApplicationError) and cause.non_retryable:
+                return Refused(code)
+            return Postponed(self._now() + self._clock.worldly(ASK_AGAIN), code)
+
+    async def _rest(self, rest: Rest) -> Outcome | None:
+        """Waits until the moment or until disturbed. One long-lived timer per wait: a nudge does not restart it."""
+        self._show(rest)
+        if self._too_long():
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            workflow.continue_as_new(self._start.model_copy(update={"state": self._journey.state}))
+        until = rest.until
+        if self._resumed and until <= self._now():
+            until = self._now() + self._clock.worldly(SPREAD * workflow.random().random())
+        self._resumed = False
+        timer = self._timer_for(until, rest.step)
+        await workflow.wait_condition(lambda: timer.done() or self._journey.disturbed or self._ended)
+        return Woken() if timer.done() and not self._journey.disturbed and not self._ended else None
+
+    def _timer_for(self, until: datetime, step: str) -> asyncio.Task[None]:
+        if self._timer is not None and self._timer_until == until and not self._timer.cancelled():
+            return self._timer
+        if self._timer is not None:
+            self._timer.cancel()
+        span = max(self._clock.real(until - self._now()), timedelta(0))
+        self._timer = asyncio.create_task(workflow.sleep(span, summary=timer_summary(step, until)))
+        self._timer_until = until
+        return self._timer
+
+    def _too_long(self) -> bool:
+        info = workflow.info()
+        return info.get_current_history_length() >= EVENTS_A_RUN or info.is_continue_as_new_suggested()
+
+    def _show(self, rest: Rest) -> None:
+        """What ops see: search attributes (one event) where they change, and details (no event)."""
+        state = self._journey.state
+        step = self._journey.graph.step(rest.step)
+        waiting_for = "time"
+        if rest.postponed:
+            waiting_for = f"postponed: {state.why}"
+        elif isinstance(step, WaitFor):
+            waiting_for = ", ".join(arm.on.event if arm.on is not None else "condition" for arm in step.arms)
+        wanted: list[tuple[SearchAttributeKey[str], str]] = [
+            (STEP, rest.step),
+            (WAITING_FOR, waiting_for[:200]),
+            (STAGE, state.stage),
+        ]
+        known = workflow.info().typed_search_attributes
+        changed = [key.value_set(value) for key, value in wanted if known.get(key) != value]
+        if changed:
+            workflow.upsert_search_attributes(changed)
+        workflow.set_current_details(details(self._journey, rest))
+
+    def _input(
+        self, step: str, plan: Settling | Ending | None, woke: Settling | None = None, visit: int = 1
+    ) -> StepInput:
+        return StepInput(entry=self._start.entry, step=step, visit=visit, plan=plan, woke=woke, clock=self._start.clock)
+
+    def _now(self) -> datetime:
+        return self._clock.world(workflow.now().astimezone(UTC))
+
+    @property
+    def _ended(self) -> bool:
+        return self._journey.state.phase == "ended"
+
+    # What others say -------------------------------------------------------------------------------------------------
+
+    @workflow.signal(name=contracts.NUDGE)
+    def nudge(self, nudged: Nudged) -> None:
+        """Something that this entry listens for may have happened; a nudge for another entry is not for us."""
+        if nudged.entry == self._start.entry:
+            self._journey.hear(nudged.trigger)
+
+    @workflow.update(name=contracts.PAUSE)
+    async def pause(self) -> None:
+        """Parks the journey; what it hears meanwhile is kept."""
+        self._journey.pause()
+        await self._tell_gate(paused=True)
+
+    @pause.validator
+    def _may_pause(self) -> None:
+        if self._journey.state.paused:
+            raise ApplicationError("the journey is paused already")
+
+    @workflow.update(name=contracts.RESUME)
+    async def resume(self) -> None:
+        await self._tell_gate(paused=False)
+        self._journey.resume()
+
+    @resume.validator
+    def _may_resume(self) -> None:
+        if not self._journey.state.paused:
+            raise ApplicationError("the journey is not paused")
+
+    @workflow.update(name=contracts.END)
+    async def end(self, request: EndRequest) -> None:
+        """Ends the journey now. A mail that is under way is stopped at the gate before its bytes, if it is not past it."""
+        await self._local(contracts.FINISH, self._input("end", Ending(request.outcome)))
+        if not self._ended:
+            self._journey.stop(request.outcome, "by-hand")
+
+    @workflow.query(name=contracts.WHERE)
+    def where(self) -> Where:
+        state = self._journey.state
+        return Where(
+            step=state.step, phase=state.phase, until=state.until, paused=state.paused, outcome=state.outcome,
+            visits=state.visits,
+        )  # fmt: skip
+
+    async def _tell_gate(self, *, paused: bool) -> None:
+        workflow.upsert_search_attributes([PAUSED.value_set(paused)])
+        await workflow.execute_local_activity(
+            contracts.PAUSE_JOURNEY,
+            PauseInput(entry=self._start.entry, paused=paused),
+            schedule_to_close_timeout=timedelta(minutes=1),
+        )
