@@ -46,7 +46,9 @@ class JourneyActivities:
         await self._database.write(_pause, request)
 
 
-def _rest(session: Session, request: StepInput, now: datetime, at: Setting) -> Resting | Heard | Passed | Postponed | Exited:
+def _rest(
+    session: Session, request: StepInput, now: datetime, at: Setting
+) -> Resting | Heard | Passed | Postponed | Exited:
     place = resting.take(session, request.entry)
     if isinstance(place, Exited):
         return place

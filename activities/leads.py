@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from sqlmodel import Session
@@ -10,6 +10,7 @@ from temporalio import activity
 
 from activities.calling import coded, world_now
 from mebae import contracts, resting
+from mebae.conditions import Scalar
 from mebae.contracts import StepInput
 from mebae.entering import request_entry
 from mebae.errors import NotFound
@@ -19,8 +20,7 @@ from mebae.journey import Done, Exited, Postponed, Refused
 from mebae.resting import Place, Setting
 from mebae.store.database import Database
 from mebae.store.graphs import newest
-from mebae.store.leads import set_values
-from mebae.store.tables import Event
+from mebae.store.tables import Event, Lead
 
 Answer = Done | Refused | Postponed | Exited
 
@@ -69,9 +69,22 @@ def _change(session: Session, request: StepInput, now: datetime, at: Setting, ch
 def _set_lead(session: Session, place: Place, request: StepInput, now: datetime, at: Setting) -> Done:
     step = place.graph.step(request.step)
     assert isinstance(step, SetLead)
-    if set_values(place.lead, step.values):
+    if _set(place.lead, step.values):
         _note(session, place, request, {"changed": sorted(step.values)}, now)
     return Done()
+
+
+def _set(lead: Lead, values: Mapping[str, Scalar]) -> bool:
+    """Sets columns, and anything else among the attributes; whether that changed something."""
+    columns = {name: value for name, value in values.items() if name in Lead.model_fields}
+    others = {name: value for name, value in values.items() if name not in Lead.model_fields}
+    changed = any(getattr(lead, name) != value for name, value in columns.items())
+    for name, value in columns.items():
+        setattr(lead, name, value)
+    if others.items() <= lead.attributes.items():
+        return changed
+    lead.attributes = {**lead.attributes, **others}
+    return True
 
 
 def _tag(session: Session, place: Place, request: StepInput, now: datetime, at: Setting) -> Done:
@@ -109,7 +122,12 @@ def _note(session: Session, place: Place, request: StepInput, properties: dict[s
     place.lead.last_seq += 1
     session.add(
         Event(
-            lead_id=place.lead.id, seq=place.lead.last_seq, message_id=_once(request), name=IDENTIFIED,
-            properties=properties, occurred_at=now, received_at=now,
-        )  # fmt: skip
+            lead_id=place.lead.id,
+            seq=place.lead.last_seq,
+            message_id=_once(request),
+            name=IDENTIFIED,
+            properties=properties,
+            occurred_at=now,
+            received_at=now,
+        )
     )

@@ -67,7 +67,9 @@ class RegisteredActivities:
         place = resting.take(session, request.entry)
         if isinstance(place, Exited):
             return place
-        stop = resting.exited(session, place, now) or resting.still_early(session, place, request.woke, now, self._setting)
+        stop = resting.exited(session, place, now) or resting.still_early(
+            session, place, request.woke, now, self._setting
+        )
         if stop is not None:
             return stop
         step = place.graph.step(request.step)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self, Union
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_serializer
 
@@ -165,7 +165,7 @@ class End(Data):
 
 
 Step = Annotated[
-    Union[Send, Wait, WaitUntil, WaitFor, Branch, Split, SetLead, Tag, NotifySales, Enroll, Run, End],
+    Send | Wait | WaitUntil | WaitFor | Branch | Split | SetLead | Tag | NotifySales | Enroll | Run | End,
     Field(discriminator="do"),
 ]
 ACTS = (Send, SetLead, Tag, NotifySales, Enroll, Run)

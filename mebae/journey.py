@@ -361,9 +361,7 @@ class Journey:
             return True
         step = self.graph.step(state.step)
         return (
-            state.phase == "resting"
-            and isinstance(step, WaitFor)
-            and any(arm.id in state.heard for arm in step.arms)
+            state.phase == "resting" and isinstance(step, WaitFor) and any(arm.id in state.heard for arm in step.arms)
         )
 
     def _take(self, outcome: Outcome) -> None:

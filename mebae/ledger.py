@@ -34,7 +34,15 @@ RETRIED = "retried-after-unknown"
 
 
 def claim(
-    session: Session, place: Place, request: StepInput, *, kind: DeliveryKind, mail: str, domain: str, policy: Policy, now: datetime
+    session: Session,
+    place: Place,
+    request: StepInput,
+    *,
+    kind: DeliveryKind,
+    mail: str,
+    domain: str,
+    policy: Policy,
+    now: datetime,
 ) -> Delivery:
     """The delivery's row, claimed for a new attempt where it may be tried; else as it stands (sent, refused, unknown)."""
     row = session.exec(

@@ -109,7 +109,9 @@ def still_early(session: Session, place: Place, woke: Settling | None, now: date
     return Postponed(deadline, "early")
 
 
-def settle(session: Session, place: Place, ask: Settling, now: datetime, at: Setting) -> Resting | Heard | Passed | Exited:
+def settle(
+    session: Session, place: Place, ask: Settling, now: datetime, at: Setting
+) -> Resting | Heard | Passed | Exited:
     """Puts a journey to rest at a step, or says how the rest ended: heard, passed by time, or exited."""
     step = place.graph.step(ask.step)
     assert isinstance(step, RESTS)
@@ -147,7 +149,9 @@ def settle(session: Session, place: Place, ask: Settling, now: datetime, at: Set
     return Resting(since, until, deadline, place.lead.stage)
 
 
-def follow(session: Session, place: Place, plan: Plan | None, now: datetime, at: Setting) -> Resting | Heard | Passed | Exited | Ended | None:
+def follow(
+    session: Session, place: Place, plan: Plan | None, now: datetime, at: Setting
+) -> Resting | Heard | Passed | Exited | Ended | None:
     """What statically comes after an act, written in the act's own transaction."""
     match plan:
         case Ending():
@@ -228,4 +232,3 @@ def _end(row: JourneyRow, outcome: str, why: str | None, now: datetime | None) -
     row.status, row.outcome, row.reason = JourneyStatus.ENDED, outcome, why
     row.listening, row.deadline, row.waiting_for = [], None, None
     row.ended_at = now
-

@@ -39,7 +39,12 @@ class Router:
     """Runs until cancelled. `on_routed` is called after each batch that wrote something for the sender."""
 
     def __init__(
-        self, database: Database, *, now: Callable[[], datetime], zone: str, on_routed: Callable[[], None] = lambda: None
+        self,
+        database: Database,
+        *,
+        now: Callable[[], datetime],
+        zone: str,
+        on_routed: Callable[[], None] = lambda: None,
     ) -> None:
         self._database, self._now, self._zone, self._on_routed = database, now, zone, on_routed
 

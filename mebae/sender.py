@@ -7,6 +7,7 @@ given twice only makes a journey ask twice. Temporal away: the rows wait.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy import update
 from sqlmodel import Session, col, or_, select
-from temporalio.client import Client, WorkflowAlreadyStartedError
+from temporalio.client import Client
 from temporalio.common import (
     Priority,
     SearchAttributeKey,
@@ -23,6 +24,7 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from mebae import contracts
@@ -70,7 +72,9 @@ class Told:
 class Sender:
     """Runs until cancelled; `wake()` makes it look at once."""
 
-    def __init__(self, database: Database, client: Client, *, clock: WorldClock, machine: Callable[[], datetime] | None = None):
+    def __init__(
+        self, database: Database, client: Client, *, clock: WorldClock, machine: Callable[[], datetime] | None = None
+    ):
         self._database, self._client, self._clock = database, client, clock
         self._machine = machine or (lambda: datetime.now(UTC))
         self._wake = asyncio.Event()
@@ -90,7 +94,9 @@ class Sender:
             except (RPCError, DatabaseUnavailable) as error:
                 if not away:
                     what = "Temporal" if isinstance(error, RPCError) else "the database"
-                    log.warning("sender.waiting", for_=what, cure="nothing is lost; it goes on by itself when it answers")
+                    log.warning(
+                        "sender.waiting", for_=what, cure="nothing is lost; it goes on by itself when it answers"
+                    )
                 away, delivered = True, 0
             if not delivered:
                 self._wake.clear()
@@ -106,7 +112,8 @@ class Sender:
         if not starts and not nudges:
             return 0
         by_lead: dict[int, list[Start | Told]] = defaultdict(list)
-        for item in (*starts, *nudges):
+        items: list[Start | Told] = [*starts, *nudges]
+        for item in items:
             by_lead[item.lead].append(item)
         started: list[int] = []
         told: list[int] = []
@@ -114,7 +121,9 @@ class Sender:
         results = await asyncio.gather(
             *(self._one_lead(items, started, told, later) for items in by_lead.values()), return_exceptions=True
         )
-        await self._database.write(_done, started=started, told=told, later=later, now=self._clock.world(machine), machine=machine)
+        await self._database.write(
+            _done, started=started, told=told, later=later, now=self._clock.world(machine), machine=machine
+        )
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -128,10 +137,14 @@ class Sender:
         for start in starts:
             await self._one_lead([start], started, [], [])
         if started:
-            await self._database.write(_done, started=started, told=[], later=[], now=self._clock.world(machine), machine=machine)
+            await self._database.write(
+                _done, started=started, told=[], later=[], now=self._clock.world(machine), machine=machine
+            )
         return bool(started)
 
-    async def _one_lead(self, items: Sequence[Start | Told], started: list[int], told: list[int], later: list[int]) -> None:
+    async def _one_lead(
+        self, items: Sequence[Start | Told], started: list[int], told: list[int], later: list[int]
+    ) -> None:
         async with self._calls:
             for item in items:
                 if isinstance(item, Start):
@@ -176,7 +189,11 @@ class Sender:
             # It ended meanwhile: nobody to tell.
 
 
-_KEYWORDS = {name: SearchAttributeKey.for_keyword(name) for name, kind in contracts.SEARCH_ATTRIBUTES.items() if kind == "Keyword"}
+_KEYWORDS = {
+    name: SearchAttributeKey.for_keyword(name)
+    for name, kind in contracts.SEARCH_ATTRIBUTES.items()
+    if kind == "Keyword"
+}
 
 
 def attributes(*, LeadId: int, Paused: bool, **keywords: str) -> TypedSearchAttributes:
@@ -191,8 +208,6 @@ def attributes(*, LeadId: int, Paused: bool, **keywords: str) -> TypedSearchAttr
 
 def _pending(session: Session, *, machine: datetime, entry: int | None = None) -> tuple[list[Start], list[Told]]:
     """What is to be delivered: starts first, each lead's in order."""
-    import json
-
     query = select(JourneyRow, Lead).join(Lead).where(JourneyRow.status == JourneyStatus.STARTING)
     if entry is not None:
         query = query.where(JourneyRow.entry == entry)
@@ -231,8 +246,6 @@ def _done(
             .values(started_at=now)
         )
     if later:
-        session.execute(
-            update(JourneyRow).where(col(JourneyRow.entry).in_(later)).values(retry_at=machine + TRY_AGAIN)
-        )
+        session.execute(update(JourneyRow).where(col(JourneyRow.entry).in_(later)).values(retry_at=machine + TRY_AGAIN))
     if told:
         session.execute(update(Nudge).where(col(Nudge.id).in_(told)).values(sent_at=now))

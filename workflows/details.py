@@ -28,7 +28,8 @@ def details(journey: Journey, rest: Rest) -> str:
     match step:
         case WaitFor():
             lines += [
-                f"- **Waits for**: {arm.on.event if arm.on is not None else 'a condition'} → `{arm.to}`" for arm in step.arms
+                f"- **Waits for**: {arm.on.event if arm.on is not None else 'a condition'} → `{arm.to}`"
+                for arm in step.arms
             ]
             lines.append(f"- **Next, if nothing comes**: `{step.otherwise}`")
         case Wait() | WaitUntil() | Send():

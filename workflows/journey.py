@@ -47,6 +47,8 @@ EVENTS_A_RUN = 100
 SPREAD = timedelta(minutes=1)
 """Timers that passed during a pause fire within this span after it."""
 
+OUTCOME: type = Outcome  # type: ignore[assignment]  # the converter reads the union, the SDK's types know only classes
+
 STEP, WAITING_FOR, STAGE = (SearchAttributeKey.for_keyword(name) for name in ("Step", "WaitingFor", "Stage"))
 PAUSED = SearchAttributeKey.for_bool("Paused")
 
@@ -78,7 +80,9 @@ class JourneyWorkflow:
                 case Act():
                     outcome = await self._act(command)
                 case Settle():
-                    outcome = await self._local(contracts.REST, self._input(command.rest.step, command.rest, command.woke))
+                    outcome = await self._local(
+                        contracts.REST, self._input(command.rest.step, command.rest, command.woke)
+                    )
                 case Choose():
                     outcome = await self._local(contracts.CHOOSE, self._input(command.step, None, command.woke))
                 case Finish():
@@ -102,7 +106,9 @@ class JourneyWorkflow:
         if isinstance(step, Send):
             return await self._remote(contracts.SEND_MAIL, request, contracts.MAIL_QUEUE, heartbeat=True)
         if isinstance(step, NotifySales):
-            return await self._remote(contracts.NOTIFY_SALES, request, contracts.SALES_QUEUE, heartbeat=True, priority=1)
+            return await self._remote(
+                contracts.NOTIFY_SALES, request, contracts.SALES_QUEUE, heartbeat=True, priority=1
+            )
         if step.do == "run":
             return await self._remote(contracts.RUN, request, contracts.JOURNEYS_QUEUE)
         return await self._local({"tag": contracts.TAG_LEAD}.get(step.do, step.do), request)
@@ -113,7 +119,7 @@ class JourneyWorkflow:
             answer: Outcome = await workflow.execute_local_activity(
                 name,
                 request.model_copy(update={"now": self._now()}),
-                result_type=Outcome,  # type: ignore[arg-type]
+                result_type=OUTCOME,
                 schedule_to_close_timeout=timedelta(seconds=5),
                 retry_policy=LOCAL_TRIES,
                 summary=request.step,
@@ -129,7 +135,7 @@ class JourneyWorkflow:
             answer: Outcome = await workflow.execute_activity(
                 name,
                 request,
-                result_type=Outcome,  # type: ignore[arg-type]
+                result_type=OUTCOME,
                 task_queue=queue,
                 schedule_to_close_timeout=AT_MOST,
                 # Above the sum of the SMTP time-outs; a dead worker is noticed by its heartbeat much earlier.

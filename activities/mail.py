@@ -1,0 +1,326 @@
+"""Mail: to a lead (through the gate) and to sales about one. Both go through the ledger, so a retry never sends twice.
+
+claim ─ one transaction: lock the lead, re-check the wake-up, gate, claim an attempt, read what the mail needs
+render ─ in a thread
+MAIL, RCPT
+enter data ─ one transaction: the gate once more, then the compare-and-set on the attempt
+DATA
+conclude ─ one transaction: what came of it, and the rest or end that statically follows
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+import structlog
+from sqlmodel import Session
+from temporalio import activity
+
+from activities.calling import coded, world_now
+from mebae import contracts, ledger, resting
+from mebae.clock import WorldClock
+from mebae.contracts import StepInput
+from mebae.errors import DatabaseUnavailable, MailInvalid
+from mebae.gate import gate
+from mebae.graph import Send
+from mebae.journey import Done, Exited, Postponed, Refused, Settling, Then, Unknown
+from mebae.ledger import Policy
+from mebae.mail.composing import Composed, Letter, compose, letter_for_lead, letter_for_sales
+from mebae.mail.rendering import BrokenMail, Sender
+from mebae.mail.transport import RelayRefused, RelayUnavailable, Transport
+from mebae.resting import Place, Setting
+from mebae.store.database import Database
+from mebae.store.tables import Delivery
+from mebae.words import DeliveryKind, DeliveryStatus
+
+log = structlog.get_logger()
+
+Answer = Done | Refused | Unknown | Postponed | Exited
+
+
+@dataclass(frozen=True)
+class MailSettings:
+    """What the composition root says about mail."""
+
+    sender: Sender
+    sales_email: str
+    language: str = "ja"
+    zone: str = "Asia/Tokyo"
+    """In which sales reads times."""
+    policy: Policy = "hold"
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A delivery that this attempt may try, and what it is to say."""
+
+    delivery: int
+    attempt: int
+    letter: Letter
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What came of an attempt: the code for Temporal, the raw words for the ledger alone."""
+
+    kind: Literal["sent", "refused", "unknown", "later"]
+    code: str = ""
+    raw: str | None = None
+    forms: tuple[str, ...] = ()
+
+
+class _Closed(Exception):
+    """The gate, or another attempt, closed the way between RCPT and DATA."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+
+class _Letters(Protocol):
+    def __call__(
+        self, session: Session, place: Place, delivery: Delivery, settings: MailSettings, now: datetime
+    ) -> Letter: ...
+
+
+class MailActivities:
+    """Sends mail."""
+
+    def __init__(self, database: Database, transport: Transport, setting: Setting, settings: MailSettings) -> None:
+        self._database, self._transport, self._setting, self._settings = database, transport, setting, settings
+
+    @activity.defn(name=contracts.SEND_MAIL)
+    @coded
+    async def send_mail(self, request: StepInput) -> Answer:
+        """Sends the step's mail to the lead, if the gate lets it."""
+        return await self._send(request, DeliveryKind.MARKETING, _to_lead)
+
+    @activity.defn(name=contracts.NOTIFY_SALES)
+    @coded
+    async def notify_sales(self, request: StepInput) -> Answer:
+        """Tells sales about the lead. Once per visit of the step: repeated alerts get ignored."""
+        return await self._send(request, DeliveryKind.SALES, _to_sales)
+
+    async def _send(self, request: StepInput, kind: DeliveryKind, letters: _Letters) -> Answer:
+        now = world_now(request)
+        async with _heartbeats():
+            claimed = await self._database.write(self._claim, request, kind, letters, now)
+            if not isinstance(claimed, Claimed):
+                return claimed
+            try:
+                composed = await asyncio.to_thread(compose, claimed.letter)
+            except MailInvalid as broken:
+                log.error("mail.invalid", entry=request.entry, step=request.step, code=broken.code)
+                return await self._conclude(request, claimed, now, Fate("refused", broken.code, _detail(broken)))
+            return await self._transmit(request, claimed, composed, now)
+
+    async def _transmit(self, request: StepInput, claimed: Claimed, composed: Composed, now: datetime) -> Answer:
+        async def before_data() -> None:
+            closed = await self._database.write(self._enter_data, request, claimed, now)
+            if closed is not None:
+                raise _Closed(closed)
+
+        try:
+            receipt = await self._transport.deliver(
+                composed.envelope_from, composed.to, composed.message, before_data=before_data
+            )
+        except _Closed as closed:
+            return closed.answer
+        except BrokenMail as broken:  # an address that no mail server could take
+            return await self._conclude(request, claimed, now, Fate("refused", broken.code, broken.detail))
+        except RelayRefused as no:
+            return await self._conclude(request, claimed, now, Fate("refused", no.code, no.raw))
+        except RelayUnavailable as away:
+            fate = Fate("unknown" if away.after_data else "later", away.code, away.raw)
+            return await self._conclude(request, claimed, now, fate)
+        return await self._conclude(request, claimed, now, Fate("sent", raw=receipt.text, forms=composed.forms))
+
+    # The three transactions --------------------------------------------------------------------------------------------
+
+    def _claim(
+        self, session: Session, request: StepInput, kind: DeliveryKind, letters: _Letters, now: datetime
+    ) -> Claimed | Answer:
+        place = resting.take(session, request.entry)
+        if isinstance(place, Exited):
+            return place
+        early = resting.still_early(session, place, request.woke, now, self._setting)
+        if early is not None:
+            return early
+        step = place.graph.step(request.step)
+        mail = step.id if step.do != "send" else _mail_of(session, place, request.step, now)
+        row = ledger.claim(
+            session, place, request, kind=kind, mail=mail,
+            domain=self._settings.sender.email.rpartition("@")[2], policy=self._settings.policy, now=now,
+        )  # fmt: skip
+        match row.status:
+            case DeliveryStatus.SENT:
+                return Done(
+                    mark=row.mark,
+                    forms=row.forms,
+                    then=resting.follow(session, place, request.plan, now, self._setting),
+                )
+            case DeliveryStatus.REFUSED:
+                return Refused(
+                    row.reason or "refused", resting.follow(session, place, request.plan, now, self._setting)
+                )
+            case DeliveryStatus.UNKNOWN:
+                then = self._follow(session, place, request, row, now)
+                return Unknown(mark=row.mark, forms=row.forms, then=then)
+            case _:
+                pass
+        answer = gate(session, place, row, "claim", now)
+        if answer is not None:
+            return self._closed(session, place, request, row, answer, now)
+        try:
+            letter = letters(session, place, row, self._settings, now)
+        except MailInvalid as broken:
+            ledger.refused(row, broken.code, _detail(broken))
+            return Refused(broken.code, resting.follow(session, place, request.plan, now, self._setting))
+        assert row.id is not None
+        place.row.status = "running"
+        return Claimed(row.id, row.attempt, letter)
+
+    def _enter_data(self, session: Session, request: StepInput, claimed: Claimed, now: datetime) -> Answer | None:
+        place = resting.take(session, request.entry)
+        if isinstance(place, Exited):
+            return place
+        row = session.get_one(Delivery, claimed.delivery)
+        if row.attempt != claimed.attempt or row.status != DeliveryStatus.CLAIMED:
+            return Unknown(mark=row.mark)  # another attempt has it; Temporal no longer listens to this one
+        answer = gate(session, place, row, "data", now)
+        if answer is not None:
+            return self._closed(session, place, request, row, answer, now)
+        session.flush()
+        if not ledger.enter_data(session, claimed.delivery, claimed.attempt, now):
+            return Unknown(mark=row.mark)
+        return None
+
+    async def _conclude(self, request: StepInput, claimed: Claimed, now: datetime, fate: Fate) -> Answer:
+        """The mail is out, or not: that must be written, so a database that is away is waited for within the attempt."""
+        for wait in (0.2, 0.5, 1, 2, 5, 10, 10, 10):
+            try:
+                return await self._database.write(self._concluded, request, claimed, now, fate)
+            except DatabaseUnavailable:
+                await asyncio.sleep(wait)
+        return await self._database.write(self._concluded, request, claimed, now, fate)
+
+    def _concluded(self, session: Session, request: StepInput, claimed: Claimed, now: datetime, fate: Fate) -> Answer:
+        place = resting.take(session, request.entry)
+        row = session.get_one(Delivery, claimed.delivery, populate_existing=True)
+        if row.attempt != claimed.attempt and fate.kind != "sent":
+            return Postponed(now, "superseded")  # a later attempt speaks for this mail; nobody listens to this one
+        if fate.kind == "unknown" and self._settings.policy == "retry" and row.reason != ledger.RETRIED:
+            row.reason = ledger.RETRIED
+            fate = Fate("later", fate.code, fate.raw)
+        if fate.kind == "later":
+            return self._try_later(session, place, request, row, now, fate)
+        row.forms = list(fate.forms)
+        match fate.kind:
+            case "sent":
+                ledger.sent(row, claimed.attempt, fate.raw or "", now)
+            case "unknown":
+                ledger.unknown(row, claimed.attempt, fate.code, fate.raw)
+            case "refused":
+                ledger.refused(row, fate.code, fate.raw)
+                if isinstance(place, Exited):
+                    return place
+                return Refused(fate.code, resting.follow(session, place, request.plan, now, self._setting))
+        mark = row.mark if row.kind == DeliveryKind.MARKETING else None
+        then = self._follow(session, place, request, row, now)
+        if fate.kind == "unknown":
+            return Unknown(mark=row.mark, forms=row.forms, then=then)
+        return Done(mark=mark, forms=row.forms, then=then)
+
+    def _try_later(
+        self, session: Session, place: Place | Exited, request: StepInput, row: Delivery, now: datetime, fate: Fate
+    ) -> Answer:
+        """The mail server said no for now: the journey rests and the gate is asked again, for 72 hours at most."""
+        if isinstance(place, Exited):
+            ledger.refused(row, place.why, fate.raw)
+            return place
+        world = request.clock or WorldClock()  # a real server's back-off takes real time
+        row.failures += 1
+        if now - (row.first_claimed_at or now) >= world.worldly(ledger.GIVE_UP_AFTER):
+            ledger.refused(row, "gave-up", fate.raw)
+            return Refused("gave-up", resting.follow(session, place, request.plan, now, self._setting))
+        until = now + world.worldly(ledger.back_off(row.failures))
+        ledger.postponed(row, until, fate.code, fate.raw)
+        resting.rest(place, request.step, "postponed", [], until)
+        return Postponed(until, fate.code)
+
+    def _follow(
+        self, session: Session, place: Place | Exited, request: StepInput, row: Delivery, now: datetime
+    ) -> Then | None:
+        """What statically comes next; the wait counts from this mail on, if it was one to the lead."""
+        if isinstance(place, Exited):
+            return place
+        plan = request.plan
+        if row.kind == DeliveryKind.MARKETING and isinstance(plan, Settling):
+            plan = Settling(plan.step, plan.marks.sent(request.step, row.mark, row.forms), plan.since)
+        return resting.follow(session, place, plan, now, self._setting)
+
+    def _closed(
+        self,
+        session: Session,
+        place: Place,
+        request: StepInput,
+        row: Delivery,
+        answer: Refused | Postponed | Exited,
+        now: datetime,
+    ) -> Answer:
+        """The gate's no, on the delivery and on the journey."""
+        match answer:
+            case Refused():
+                ledger.refused(row, answer.why)
+                return Refused(answer.why, resting.follow(session, place, request.plan, now, self._setting))
+            case Postponed():
+                ledger.postponed(row, answer.until, answer.why)
+                resting.rest(place, request.step, "postponed", [], answer.until)
+                return answer
+            case Exited():
+                ledger.refused(row, answer.why)
+                return answer
+
+
+def _mail_of(session: Session, place: Place, step_id: str, now: datetime) -> str:
+    step = place.graph.step(step_id)
+    assert isinstance(step, Send)
+    if isinstance(step.mail, str):
+        return step.mail
+    value = place.facts(session, now).value(step.mail.ref)
+    return step.mail.of.get(str(value), step.mail.otherwise)
+
+
+def _to_lead(session: Session, place: Place, delivery: Delivery, settings: MailSettings, now: datetime) -> Letter:
+    return letter_for_lead(session, place, delivery, settings.sender, now)
+
+
+def _to_sales(session: Session, place: Place, delivery: Delivery, settings: MailSettings, now: datetime) -> Letter:
+    return letter_for_sales(
+        session, place, delivery, settings.sender,
+        to=settings.sales_email, language=settings.language, zone=settings.zone, now=now,
+    )  # fmt: skip
+
+
+def _detail(broken: MailInvalid) -> str:
+    return broken.detail if isinstance(broken, BrokenMail) else broken.code
+
+
+@contextlib.asynccontextmanager
+async def _heartbeats() -> AsyncIterator[None]:
+    """Tells Temporal that this attempt lives; a dead worker's is tried again after 10 seconds."""
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(3)
+            activity.heartbeat()
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()

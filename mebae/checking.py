@@ -1,0 +1,171 @@
+"""What the compiler checks in values, conditions and events; every problem is reported, none stops the next."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from fnmatch import fnmatchcase
+
+from mebae.conditions import (
+    All,
+    Among,
+    Any_,
+    AtLeast,
+    Compare,
+    Condition,
+    Did,
+    Known,
+    Like,
+    Match,
+    Not,
+    OlderThan,
+    Pattern,
+)
+from mebae.errors import Problem, did_you_mean
+from mebae.events import BY_NAME
+from mebae.references import STANDARD, wrong_value
+from mebae.timing import Duration
+
+_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+_LONGEST_DAYS = 3660
+"""Ten years: what is longer is a slip, and would overflow a date."""
+
+
+class Checker:
+    """Collects the problems of one scenario."""
+
+    def __init__(self, file: str, mails: Collection[str] | None) -> None:
+        self.file = file
+        self.mails = mails
+        self.sends: Mapping[str, tuple[str, ...]] = {}
+        """Each send step of the scenario with the mails that it can send."""
+        self.problems: list[Problem] = []
+
+    def report(self, step: str | None, message: str) -> None:
+        problem = Problem(file=self.file, step=None if step is None else step.partition("#")[0], message=message)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def span(self, span: Duration, id: str | None, word: str) -> Duration:
+        parts = {"minutes": span.minutes, "hours": span.hours, "days": span.days, "business_days": span.business_days}
+        length = span.minutes / 1440 + span.hours / 24 + span.days + span.business_days
+        negative = next((f"{unit}({n})" for unit, n in parts.items() if n < 0), None)
+        if negative:
+            self.report(id, f"{word}: {negative} is negative; a duration is 1 or more")
+        elif not any(parts.values()):
+            self.report(id, f"{word}: a duration of zero; write 1 or more, or leave it out")
+        elif length > _LONGEST_DAYS:
+            self.report(id, f"{word}: a duration of more than ten years")
+        return span
+
+    def time(self, at: str | None, id: str) -> str | None:
+        if at is not None and not _TIME.fullmatch(at):
+            self.report(id, f'at="{at}" is no time of day: write hours and minutes from "00:00" to "23:59"')
+        return at
+
+    def ref(self, ref: str, id: str | None, place: str = "") -> None:
+        """A slip in a standard attribute would silently be an attribute that no lead has."""
+        name = ref.removeprefix("lead.")
+        if ref.startswith("lead.") and name not in STANDARD and difflib.get_close_matches(name, STANDARD, cutoff=0.8):
+            near = did_you_mean(name, STANDARD).replace("'", "'lead.", 1)
+            self.report(id, f"{place}no lead has '{ref}'{near} (an attribute of your own needs a name less like it)")
+
+    def condition(self, condition: Condition, id: str | None, place: str = "") -> Condition:
+        """The condition with the steps that its events name spelled out as mails."""
+        match condition:
+            case All() | Any_():
+                return type(condition)(of=tuple(self.condition(part, id, place) for part in condition.of))
+            case Not():
+                return Not(of=self.condition(condition.of, id, place))
+            case Did():
+                if condition.within is not None:
+                    self.span(condition.within, id, f"{place}did(…, within=…)")
+                return condition.model_copy(update={"pattern": self.pattern(condition.pattern, id, place=place)})
+            case Compare() | AtLeast():
+                self.ref(condition.ref, id, place)
+                self.value(condition.ref, condition.to, id, place)
+            case Among():
+                self.ref(condition.ref, id, place)
+                for value in condition.to:
+                    self.value(condition.ref, value, id, place)
+            case OlderThan():
+                self.ref(condition.ref, id, place)
+                self.span(condition.span, id, f"{place}older_than(…)")
+            case Known() | Like():
+                self.ref(condition.ref, id, place)
+        return condition
+
+    def value(self, ref: str, value: object, id: str | None, place: str) -> None:
+        if wrong := wrong_value(ref, value):
+            self.report(id, place + wrong)
+
+    def pattern(self, pattern: Pattern, id: str | None, *, place: str = "", awaited: bool = False) -> Pattern:
+        """The pattern; where it names a send step, with that step's mails too, as the event knows the mail only."""
+        spec = BY_NAME.get(pattern.event)
+        if spec is None or spec.property not in pattern.where:
+            return pattern
+        given = _words(pattern.where[spec.property])
+        if spec.property in ("stage", "qualification"):
+            for value in given:
+                if "*" not in value:
+                    self.value(f"lead.{spec.property}", value, id, place)
+        if spec.names != "mail":
+            return pattern
+        meant: list[str] = []
+        for name in given:
+            found = [step for step, mails in self.sends.items() if name == step or _matching(name, mails)]
+            found += [step for step in _matching(name, self.sends) if step not in found]
+            if not found:
+                meant.append(name)
+                self._report_unsent(spec.verb, name, id, place, awaited)
+            for step in found:
+                mails = self.sends[step]
+                named = mails if _matching(name, [step]) else _matching(name, mails)
+                meant += [*([step] if len(named) == len(mails) else []), *named]
+        unique = tuple(dict.fromkeys(meant))
+        names: Match = unique[0] if len(unique) == 1 else unique
+        return pattern.model_copy(update={"where": {**pattern.where, "mail": names}})
+
+    def _report_unsent(self, verb: str, name: str, id: str | None, place: str, awaited: bool) -> None:
+        known = [*self.sends, *(mail for mails in self.sends.values() for mail in mails)]
+        if awaited and self.mails is not None and name in self.mails:
+            self.report(
+                id, f'{place}{verb}("{name}"): no step of this scenario sends that mail{did_you_mean(name, known)}'
+            )
+        elif awaited:
+            self.report(id, f'{place}{verb}("{name}"): there is no such step or mail here{did_you_mean(name, known)}')
+        elif any(_slip(name, other) for other in known):
+            # Outside a wait_for, a mail of another scenario is fine; a mistyped one of this scenario is not.
+            self.report(id, f'{place}{verb}("{name}"): there is no such step or mail here{did_you_mean(name, known)}')
+
+    def mail_step(self, pattern: Pattern) -> str | None:
+        """The one send step that an event names, by its id or by a mail that only it sends."""
+        spec = BY_NAME.get(pattern.event)
+        if spec is None or spec.names != "mail" or spec.property not in pattern.where:
+            return None
+        steps: dict[str, None] = {}
+        for name in _words(pattern.where[spec.property]):
+            by_id = _matching(name, self.sends)
+            steps.update(dict.fromkeys(by_id))
+            if not by_id or "*" in name:
+                steps.update(dict.fromkeys(step for step, mails in self.sends.items() if _matching(name, mails)))
+        return next(iter(steps)) if len(steps) == 1 else None
+
+
+def _words(match: object) -> tuple[str, ...]:
+    return tuple(str(one) for one in match) if isinstance(match, tuple) else (str(match),)
+
+
+def _matching(name: str, known: Iterable[str]) -> list[str]:
+    """Those that a name or a glob means. Only `*` is special in our globs."""
+    if "*" not in name:
+        return [one for one in known if one == name]
+    pattern = name.replace("[", "[[]").replace("?", "[?]")
+    return [one for one in known if fnmatchcase(one, pattern)]
+
+
+def _slip(name: str, other: str) -> bool:
+    """Whether one is probably the other mistyped; `news-41` and `news-42` are not."""
+    apart = [re.sub(r"\d+", "", word) for word in (name, other)]
+    return apart[0] != apart[1] and difflib.SequenceMatcher(None, name, other).ratio() >= 0.85

@@ -1,0 +1,235 @@
+"""Reads scenarios and their mails from their folders; nothing of one is seen by another or left in `sys.modules`.
+
+`scenarios/whitepaper_followup/` holds `scenario.py` with the scenario `whitepaper-followup`, and its mails:
+`thanks.ja.md`, `thanks.en.md`, or `thanks.md` for every language. Python is run from source, never from a cached
+`.pyc`, whose age is counted in whole seconds: an edit within the second would be missed.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import re
+import traceback
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from mebae import authoring
+from mebae.authoring import Scenario
+from mebae.compiling import compile_scenario
+from mebae.errors import AuthoringError, MebaeError, Problem, ScenarioError, did_you_mean
+from mebae.graph import Graph
+from mebae.mail.rendering import BrokenMail, parse_mail
+
+SCENARIO_FILE = "scenario.py"
+ANY_LANGUAGE = ""
+"""The language of `thanks.md`."""
+
+_OTHER_FOLDERS = ("layouts",)
+_MAIL = re.compile(r"(?P<mail>[^.]+)(?:\.(?P<language>[^.]+))?\.md")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One scenario, ready to be published."""
+
+    scenario: Scenario
+    graph: Graph
+    file: Path
+    mails: dict[tuple[str, str], Path]
+    """The mail files by mail id and language; `""` stands for every language."""
+
+
+def find_scenarios(root: Path) -> list[Path]:
+    """The folders of all scenarios, in the order of their names.
+
+    `root` is the project's root or its `scenarios` folder. A folder without files is none (Git keeps none either, but
+    Python leaves its `__pycache__`), nor are `layouts` and what begins with a dot or an underscore.
+    Raises `ScenarioError` if there is no such folder.
+    """
+    home = _home(root)
+    return sorted(folder for folder in home.iterdir() if _is_scenario(folder))
+
+
+def load_all(root: Path, *, activities: Collection[str] | None = None) -> list[Loaded]:
+    """Every scenario under `root` (as in `find_scenarios`), checked, in the order of their folders.
+
+    `activities` are the names that `run(…)` may call; None leaves that unchecked.
+    Raises one `ScenarioError` with all problems of all scenarios.
+    """
+    loaded: list[Loaded] = []
+    problems: list[Problem] = []
+    for folder in find_scenarios(root):
+        try:
+            loaded.append(load_scenario(folder, activities=activities))
+        except ScenarioError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ScenarioError(problems)
+    return loaded
+
+
+def load_scenario(folder: Path, *, activities: Collection[str] | None = None) -> Loaded:
+    """The scenario of one folder. Raises `ScenarioError` with all of its problems, its mails' too.
+
+    Scenarios that it enrolls into are looked for in the folders beside it.
+    """
+    folder = Path(folder).resolve()
+    problems: list[Problem] = []
+    mails = _find_mails(folder, problems)
+    for path in mails.values():
+        _check_mail(path, problems)
+    scenario = _read_scenario(folder, problems)
+    graph = None
+    if scenario is not None:
+        try:
+            graph = compile_scenario(
+                scenario,
+                file=_place(folder / SCENARIO_FILE),
+                mails={mail for mail, _ in mails},
+                activities=activities,
+                scenarios={_id_of(other) for other in find_scenarios(folder.parent)},
+            )
+        except ScenarioError as error:
+            problems = [*error.problems, *problems]
+    if problems or scenario is None or graph is None:
+        raise ScenarioError(problems)
+    return Loaded(scenario=scenario, graph=graph, file=folder / SCENARIO_FILE, mails=mails)
+
+
+# -- folders
+
+
+def _home(root: Path) -> Path:
+    root = Path(root).resolve()
+    home = root / "scenarios" if (root / "scenarios").is_dir() else root
+    if not home.is_dir():
+        raise ScenarioError([Problem(file=str(root), message="no such folder: name the one that holds the scenarios")])
+    return home
+
+
+def _is_scenario(folder: Path) -> bool:
+    if not folder.is_dir() or folder.name.startswith((".", "_")) or folder.name in _OTHER_FOLDERS:
+        return False
+    return any(path.is_file() and not path.name.startswith(".") for path in folder.iterdir())
+
+
+def _id_of(folder: Path) -> str:
+    return folder.name.replace("_", "-")
+
+
+def _place(path: Path, line: int | None = None) -> str:
+    """How a file is called in problems: from the project's root, so that every machine says the same."""
+    short = path.relative_to(path.parents[2]) if len(path.parents) > 2 else path
+    return f"{short.as_posix()}:{line}" if line else short.as_posix()
+
+
+# -- scenario.py
+
+
+def _read_scenario(folder: Path, problems: list[Problem]) -> Scenario | None:
+    path = folder / SCENARIO_FILE
+
+    def report(message: str, line: int | None = None) -> None:
+        problems.append(Problem(file=_place(path, line), message=message))
+
+    if not path.is_file():
+        report(
+            f'there is no {SCENARIO_FILE} in this folder: write one, with scenario = Scenario("{_id_of(folder)}", …)'
+        )
+        return None
+    module = _run(path, report)
+    if module is None:
+        return None
+    found: dict[int, tuple[str, Scenario]] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, Scenario):
+            found.setdefault(id(value), (name, value))
+    if len(found) != 1:
+        names = ", ".join(name for name, _ in found.values())
+        several = (
+            f"there are {len(found)} scenarios ({names}): a folder holds one; move the others to folders of their own"
+        )
+        report(several if found else f'there is no scenario: write scenario = Scenario("{_id_of(folder)}", …)')
+        return None
+    [(_, scenario)] = found.values()
+    if scenario.id != _id_of(folder):
+        report(
+            f"the scenario is called '{scenario.id}' and its folder '{folder.name}': "
+            f"rename the folder to '{scenario.id.replace('-', '_')}', or write Scenario(\"{_id_of(folder)}\", …)"
+        )
+    return scenario
+
+
+def _run(path: Path, report: Callable[[str, int | None], None]) -> ModuleType | None:
+    """Runs the file as a module of its own; what it raises becomes a problem with its line."""
+    loader = importlib.machinery.SourceFileLoader(f"mebae_scenario_{path.parent.name}", str(path))
+    spec = importlib.util.spec_from_file_location(loader.name, path, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        exec(loader.source_to_code(path.read_bytes(), str(path)), vars(module))  # noqa: S102 - our own scenario files
+    except SyntaxError as error:
+        report(f"Python can not read this line: {error.msg}", error.lineno)
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        report(_reason(error), lines[-1] if lines else None)
+    else:
+        return module
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    match error:
+        case AuthoringError():
+            return str(error)
+        case NameError(name=str(name)):
+            return f"'{name}' is not defined{did_you_mean(name, authoring.__all__) if _near(name) else ''}"
+        case MebaeError():
+            return str(error)
+        case _:
+            return f"{type(error).__name__}: {error}"
+
+
+def _near(name: str) -> bool:
+    # The list of all verbs is no help: only a near miss is shown.
+    return "did you mean" in did_you_mean(name, authoring.__all__)
+
+
+# -- mails
+
+
+def _find_mails(folder: Path, problems: list[Problem]) -> dict[tuple[str, str], Path]:
+    mails: dict[tuple[str, str], Path] = {}
+    for path in sorted(folder.glob("*.md")):
+        if path.name.startswith(".") or path.name.upper().startswith("README."):
+            continue
+        parts = _MAIL.fullmatch(path.name)
+        language = (parts["language"] or ANY_LANGUAGE) if parts else ""
+        if parts is None or (language and not _LANGUAGE.fullmatch(language)):
+            problems.append(
+                Problem(
+                    file=_place(path), message="a mail is called name.language.md, such as thanks.ja.md, or thanks.md"
+                )
+            )
+            continue
+        mails[parts["mail"], language] = path
+    return mails
+
+
+def _check_mail(path: Path, problems: list[Problem]) -> None:
+    where = _place(path)
+    try:
+        parse_mail(path.read_text(encoding="utf-8-sig"), where)
+    except UnicodeDecodeError:
+        problems.append(Problem(file=where, message="the file is no UTF-8 text: save it as UTF-8"))
+    except BrokenMail as error:
+        parts = re.fullmatch(rf"{re.escape(where)}(?:, line (?P<line>\d+))?: (?P<message>.*)", error.detail, re.DOTALL)
+        if parts is None:
+            problems.append(Problem(file=where, message=error.detail))
+        else:
+            file = f"{where}:{parts['line']}" if parts["line"] else where
+            problems.append(Problem(file=file, message=parts["message"]))

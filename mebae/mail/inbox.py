@@ -1,0 +1,270 @@
+"""The development inbox: an SMTP server that keeps every mail in a folder and sends none, and pages to look at them.
+
+The server and the pages share nothing but the folder, so they may run in two processes and survive restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.parser import BytesHeaderParser
+from email.utils import getaddresses
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from mebae.errors import BadInput, NotFound
+
+CAP = 5_000
+_PRUNE_EVERY = 100
+_HEADERS = 16_384
+_SIZE_LIMIT = 32 * 1024 * 1024
+_ID = re.compile(r"[0-9]{20}")
+
+
+@dataclass(frozen=True)
+class InboxEntry:
+    """A mail in the list."""
+
+    id: str
+    date: str
+    """The Date header: the world's time."""
+    sender: str
+    to: str
+    subject: str
+    scenario: str
+    step: str
+
+
+@dataclass(frozen=True)
+class InboxMail:
+    """A mail opened."""
+
+    entry: InboxEntry
+    headers: tuple[tuple[str, str], ...]
+    html: str
+    text: str
+    source: bytes
+
+
+class Inbox:
+    """The mails in a folder, newest first. Only the newest `cap` are kept."""
+
+    def __init__(self, folder: Path, *, cap: int = CAP) -> None:
+        self.folder, self.cap = folder, cap
+        self._seen: dict[str, InboxEntry] = {}
+        self._lock = threading.Lock()
+        self._last = 0
+        self._stored = 0
+
+    def store(self, sender: str, recipients: list[str], content: bytes) -> str:
+        """Keeps a mail; it is there whole or not at all. Returns its id."""
+        with self._lock:
+            if not self._last:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._last = max((int(name) for name in self._ids()), default=0)
+            # Ids are times that only grow, also when the machine's clock does not.
+            self._last = max(self._last + 1, time.time_ns())
+            name = f"{self._last:020d}"
+            self._stored += 1
+            prune = self._stored % _PRUNE_EVERY == 0
+        envelope = f"Return-Path: <{_line(sender)}>\r\n" + "".join(
+            f"Delivered-To: {_line(to)}\r\n" for to in recipients
+        )
+        draft = self.folder / f".{name}.part"
+        draft.write_bytes(envelope.encode("utf-8", "replace") + content)
+        draft.replace(self.folder / f"{name}.eml")
+        if prune:
+            self._prune()
+        return name
+
+    def count(self) -> int:
+        return min(len(self._ids()), self.cap)
+
+    def page(self, *, to: str = "", offset: int = 0, limit: int | None = None) -> list[InboxEntry]:
+        """Newest first; `to` finds part of a recipient's address or name."""
+        ids = sorted(self._ids(), reverse=True)[: self.cap]
+        wanted = to.strip().casefold()
+        if not wanted:
+            ids = ids[offset : None if limit is None else offset + limit]
+            return [entry for entry in map(self._entry, ids) if entry]
+        found = [entry for entry in map(self._entry, ids) if entry and wanted in entry.to.casefold()]
+        return found[offset : None if limit is None else offset + limit]
+
+    def get(self, id: str) -> InboxMail:
+        """One mail. Raises `NotFound`."""
+        if not _ID.fullmatch(id):
+            raise NotFound("mail", id[:40])
+        try:
+            source = (self.folder / f"{id}.eml").read_bytes()
+        except OSError:
+            raise NotFound("mail", id) from None
+        message = message_from_bytes(source, policy=policy.default)
+        assert isinstance(message, EmailMessage)
+        return InboxMail(
+            entry=_summary(id, message),
+            headers=tuple((name, _header(message, name, nth)) for name, nth in _numbered(message)),
+            html=_part(message, "html"), text=_part(message, "plain"), source=source,
+        )  # fmt: skip
+
+    def _ids(self) -> list[str]:
+        with suppress(FileNotFoundError):
+            return [path.stem for path in self.folder.iterdir() if path.suffix == ".eml" and _ID.fullmatch(path.stem)]
+        return []
+
+    def _entry(self, id: str) -> InboxEntry | None:
+        entry = self._seen.get(id)
+        if entry is None:
+            try:
+                with (self.folder / f"{id}.eml").open("rb") as file:
+                    start = file.read(_HEADERS)
+            except OSError:  # pruned meanwhile
+                return None
+            entry = _summary(id, BytesHeaderParser(policy=policy.default).parsebytes(start))
+            if len(self._seen) > 2 * self.cap:
+                self._seen.clear()
+            self._seen[id] = entry
+        return entry
+
+    def _prune(self) -> None:
+        for id in sorted(self._ids(), reverse=True)[self.cap :]:
+            (self.folder / f"{id}.eml").unlink(missing_ok=True)
+
+
+class InboxServer:
+    """The SMTP side, in a thread of its own.
+
+    Args:
+        port: 0 takes a free one; `port` then tells which.
+    """
+
+    def __init__(self, inbox: Inbox, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.inbox, self.host, self.port = inbox, host, port
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Listens from now on. Raises `BadInput` when the port is taken."""
+        # aiosmtpd logs addresses at every command.
+        logging.getLogger("mail.log").setLevel(logging.ERROR)
+        try:
+            listening = socket.create_server((self.host, self.port), backlog=256)
+        except OSError as error:
+            raise BadInput(
+                f"inbox: cannot listen on {self.host}:{self.port} ({error.strerror}); choose another port"
+            ) from None
+        self.port = listening.getsockname()[1]
+        ready = threading.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(listening, ready)), name="inbox", daemon=True
+        )
+        self._thread.start()
+        ready.wait()
+
+    def stop(self) -> None:
+        """Stops listening and drops open connections. May be called twice."""
+        thread, self._thread = self._thread, None
+        if thread is not None and self._loop is not None and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            thread.join()
+
+    def __enter__(self) -> InboxServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    async def _serve(self, listening: socket.socket, ready: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        open_lines: weakref.WeakSet[SMTP] = weakref.WeakSet()
+
+        def answer() -> SMTP:
+            line = SMTP(
+                _Keeper(self.inbox),
+                hostname="inbox.invalid",
+                enable_SMTPUTF8=True,
+                data_size_limit=_SIZE_LIMIT,
+                loop=self._loop,
+            )
+            open_lines.add(line)
+            return line
+
+        server = await self._loop.create_server(answer, sock=listening)
+        ready.set()
+        await self._stop.wait()
+        server.close()
+        for line in list(open_lines):
+            if line.transport is not None:
+                line.transport.close()
+        await asyncio.sleep(0)
+
+
+class _Keeper:
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    async def handle_DATA(self, _server: Any, _session: Session, envelope: Envelope) -> str:
+        content = envelope.original_content or b""
+        try:
+            self._inbox.store(envelope.mail_from or "", [str(to) for to in envelope.rcpt_tos], content)
+        except OSError:
+            return "452 The inbox's folder cannot be written"
+        return "250 Kept in the inbox"
+
+    async def handle_exception(self, _error: Exception) -> str:
+        return "451 The inbox failed"
+
+
+def _line(text: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f]", "", text)
+
+
+def _summary(id: str, message: Any) -> InboxEntry:
+    to = ", ".join(
+        f"{name} <{address}>" if name else address for name, address in getaddresses([_header(message, "To")])
+    )
+    return InboxEntry(
+        id=id, date=_header(message, "Date"), sender=_header(message, "From"),
+        to=to or _header(message, "Delivered-To"), subject=_header(message, "Subject"),
+        scenario=_header(message, "X-Mebae-Scenario"), step=_header(message, "X-Mebae-Step"),
+    )  # fmt: skip
+
+
+def _numbered(message: EmailMessage) -> Iterator[tuple[str, int]]:
+    counts: dict[str, int] = {}
+    for name in message.keys():  # noqa: SIM118  (a message is no dict)
+        counts[name.lower()] = counts.get(name.lower(), -1) + 1
+        yield name, counts[name.lower()]
+
+
+def _header(message: Any, name: str, nth: int = 0) -> str:
+    try:
+        values = message.get_all(name) or []
+        return str(values[nth]) if nth < len(values) else ""
+    except Exception:  # the standard parser trips over some malformed headers; a page must not
+        return "(unreadable)"
+
+
+def _part(message: EmailMessage, subtype: str) -> str:
+    for part in message.walk():
+        if part.get_content_type() == f"text/{subtype}" and part.get_content_disposition() != "attachment":
+            payload = part.get_payload(decode=True)
+            raw = payload if isinstance(payload, bytes) else b""
+            try:
+                return raw.decode(part.get_content_charset() or "utf-8", "replace")
+            except LookupError:
+                return raw.decode("utf-8", "replace")
+    return ""

@@ -1,0 +1,64 @@
+"""The HTTP server: takes in what leads do, and shows the inbox. Composition root: settings → adapters → HTTP app."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from mebae import wiring
+from mebae.errors import BadInput
+from mebae.http.app import create_app
+from mebae.mail.inbox import Inbox, InboxServer
+from mebae.mail.inbox_pages import inbox_routes
+from mebae.settings import Settings
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings, ready_file: Path | None) -> None:
+    """Runs until cancelled or told by a signal."""
+    listening = _listen(settings.host, settings.port)
+    database = await wiring.open_database(settings)
+    if not settings.keys():
+        log.warning("server.no_write_keys", cure="set MEBAE_WRITE_KEYS; until then every event is refused (401)")
+    inbox = Inbox(settings.state / "inbox")
+    smtp = InboxServer(inbox, host=settings.host, port=settings.inbox_port)
+    app = create_app(
+        database,
+        write_keys=settings.keys(),
+        clock=settings.clock(),
+        extra_routers=[inbox_routes(inbox)] if settings.inbox_port else [],
+    )
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        if settings.inbox_port:
+            smtp.start()
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.02)
+        if server.started:
+            wiring.say_ready(f"server on http://{settings.host}:{settings.port}", ready_file)
+        await asyncio.shield(serving)
+    finally:
+        server.should_exit = True
+        await serving
+        await asyncio.to_thread(smtp.stop)
+        await asyncio.to_thread(database.close)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+    except OSError as error:
+        raise BadInput(f"cannot listen on {host}:{port} ({error.strerror}): set MEBAE_HOST and MEBAE_PORT") from None
+
+
+if __name__ == "__main__":
+    ready_file = wiring.arguments("Takes in events over HTTP (the Segment spec) and shows the embedded inbox.")
+    wiring.configure_logging()
+    sys.exit(wiring.run_until_told(lambda: run(wiring.load_settings(), ready_file)))

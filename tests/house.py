@@ -1,0 +1,261 @@
+"""A whole Mebae in one test: a real Temporal server, the real database, a real SMTP server, worker, router and sender.
+
+    async with house(database) as mebae:
+        await mebae.publish(scenario)
+        lead = await mebae.lead("sato@aoba.example")
+        await mebae.event(lead, "Content Downloaded", content="whitepaper-1")
+        await mebae.ended(lead)
+
+Only time may be unreal: the world clock can be given a speed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sysconfig
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, Envelope
+from aiosmtpd.smtp import Session as SmtpSession
+from sqlmodel import Session, col, select
+from temporalio.client import Client, WorkflowHandle
+from temporalio.common import SearchAttributeKey
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+import worker as worker_program
+from mebae import contracts
+from mebae.authoring import Scenario
+from mebae.clock import WorldClock
+from mebae.compiling import compile_scenario
+from mebae.entering import request_entry
+from mebae.graph import Graph
+from mebae.mail.publishing import publish_layouts, publish_mails
+from mebae.mail.transport import SmtpTransport
+from mebae.router import Router
+from mebae.sender import Sender
+from mebae.settings import Settings
+from mebae.store.database import Database, lock_lead
+from mebae.store.tables import Delivery, Event, JourneyRow, Lead, PublishedScenario, ScenarioVersion
+
+TEMPORAL = Path(sysconfig.get_path("scripts")) / "temporal"
+FLAGS = [
+    word
+    for value in (
+        "system.forceSearchAttributesCacheRefreshOnRead=false",
+        'history.timerProcessorMaxTimeShift="10ms"',
+        "history.timerProcessorMaxPollRPS=1000",
+        "frontend.WorkflowTimeSkippingEnabled=true",
+        "matching.enableFairness=true",
+    )
+    for word in ("--dynamic-config-value", value)
+]
+ATTRIBUTES: list[Any] = [
+    {
+        "Keyword": SearchAttributeKey.for_keyword,
+        "Int": SearchAttributeKey.for_int,
+        "Bool": SearchAttributeKey.for_bool,
+    }[kind](name)
+    for name, kind in contracts.SEARCH_ATTRIBUTES.items()
+]
+MAIL = "---\nsubject: {name}\n---\nHello {{{{ lead.name }}}}, this is {name}.\n"
+LAYOUT = "<html><body>{{ body }}</body></html>"
+
+
+class Relay:
+    """A real SMTP server that keeps what it takes, and can be told what to answer."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.at_rcpt: Callable[[str], str | None] = lambda _to: None
+        self.at_data: Callable[[EmailMessage], str | None] = lambda _mail: None
+
+    async def handle_RCPT(self, server: SMTP, session: SmtpSession, envelope: Envelope, to: str, options: list[str]) -> str:
+        answer = self.at_rcpt(to)
+        if answer is None:
+            envelope.rcpt_tos.append(to)
+        return answer or "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: SmtpSession, envelope: Envelope) -> str:
+        assert isinstance(envelope.content, bytes)
+        mail = message_from_bytes(envelope.content, policy=policy.default)
+        answer = self.at_data(mail)
+        if answer is None:
+            self.mails.append(mail)
+        return answer or "250 OK"
+
+    async def start(self, port: int = 0) -> int:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: SMTP(self, hostname="relay.example"), "127.0.0.1", port)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        self._server.close()
+        await asyncio.sleep(0)
+
+    def subjects(self) -> list[str]:
+        return [str(mail["Subject"]) for mail in self.mails]
+
+
+class House:
+    """What tests hold in their hands."""
+
+    def __init__(self, database: Database, client: Client, relay: Relay, settings: Settings) -> None:
+        self.database, self.client, self.relay, self.settings = database, client, relay, settings
+        self.clock = settings.clock()
+        self.machine: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self.sender = Sender(database, client, clock=self.clock)
+        self.router = Router(database, now=self.now, zone=settings.time_zone, on_routed=self.sender.wake)
+        self._ids = itertools.count(1)
+
+    def now(self) -> datetime:
+        return self.clock.world(self.machine())
+
+    async def publish(self, scenario: Scenario | Graph, mails: Sequence[str] = ()) -> Graph:
+        """Publishes a scenario; mails that it names are made up where they are not given."""
+
+        def write(session: Session) -> Graph:
+            if isinstance(scenario, Scenario):
+                graph = compile_scenario(scenario, file="test.py", mails=None)
+            else:
+                graph = scenario
+            names = {step.mail for step in graph.steps if step.do == "send" and isinstance(step.mail, str)} | set(mails)
+            publish_mails(session, graph.scenario, {(name, ""): MAIL.format(name=name) for name in names}, self.now())
+            publish_layouts(session, {"default": LAYOUT}, self.now())
+            session.merge(
+                ScenarioVersion(
+                    version=graph.version, scenario=graph.scenario, graph=graph.dump(), published_at=self.now()
+                )
+            )
+            session.flush()
+            session.merge(PublishedScenario(scenario=graph.scenario, version=graph.version))
+            return graph
+
+        return await self.database.write(write)
+
+    async def lead(self, email: str, **columns: Any) -> int:
+        now = self.now()
+
+        def write(session: Session) -> int:
+            lead = Lead(email=email, created_at=now, updated_at=now, **({"name": "佐藤 健二"} | columns))
+            session.add(lead)
+            session.flush()
+            assert lead.id is not None
+            return lead.id
+
+        return await self.database.write(write)
+
+    async def event(self, lead: int, name: str, **properties: Any) -> int:
+        """Stores an event, as ingestion does."""
+        return await self.database.write(
+            store_event, lead, f"test-{id(self)}-{next(self._ids)}", name, properties, self.now()
+        )
+
+    async def start(self, graph: Graph, lead: int, **properties: Any) -> JourneyRow:
+        """Enters by command, without the router."""
+
+        def write(session: Session) -> JourneyRow:
+            row = lock_lead(session, lead)
+            assert row is not None
+            return request_entry(
+                session, graph=graph, lead=row, command=f"test-{next(self._ids)}", properties=properties,
+                now=self.now(), zone="Asia/Tokyo",
+            )  # fmt: skip
+
+        return await self.database.write(write)
+
+    async def rows(self, lead: int | None = None) -> list[JourneyRow]:
+        def read(session: Session) -> list[JourneyRow]:
+            query = select(JourneyRow).order_by(col(JourneyRow.entry))
+            return list(session.exec(query if lead is None else query.where(JourneyRow.lead_id == lead)))
+
+        return await self.database.read(read)
+
+    async def deliveries(self) -> list[Delivery]:
+        return await self.database.read(lambda session: list(session.exec(select(Delivery).order_by(col(Delivery.id)))))
+
+    async def until(self, what: Callable[[list[JourneyRow]], bool], lead: int | None = None, seconds: float = 30) -> list[JourneyRow]:
+        """Waits until the journeys' rows are as wanted."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not what(rows := await self.rows(lead)):
+                    await asyncio.sleep(0.03)
+        except TimeoutError:
+            seen = [(row.entry, row.status, row.step, row.outcome, row.reason) for row in await self.rows(lead)]
+            raise AssertionError(f"still: {seen}") from None
+        return rows
+
+    async def resting_at(self, step: str, lead: int | None = None) -> list[JourneyRow]:
+        return await self.until(lambda rows: bool(rows) and all(r.status == "resting" and r.step == step for r in rows), lead)
+
+    async def ended(self, lead: int | None = None, seconds: float = 30) -> list[JourneyRow]:
+        return await self.until(lambda rows: bool(rows) and all(row.status == "ended" for row in rows), lead, seconds)
+
+    def handle(self, row: JourneyRow) -> WorkflowHandle[Any, Any]:
+        return self.client.get_workflow_handle(contracts.workflow_id(row.scenario, row.lead_id, row.key))
+
+
+def store_event(
+    session: Session, lead_id: int, message_id: str, name: str, properties: dict[str, Any], now: datetime
+) -> int:
+    """What ingestion does: lock, give the next place, insert."""
+    lead = lock_lead(session, lead_id)
+    assert lead is not None
+    lead.last_seq += 1
+    event = Event(
+        lead_id=lead_id, seq=lead.last_seq, message_id=message_id, name=name, properties=properties,
+        occurred_at=now, received_at=now,
+    )  # fmt: skip
+    session.add(event)
+    session.flush()
+    assert event.id is not None
+    return event.id
+
+
+@asynccontextmanager
+async def house(
+    database: Database, *, speed: float = 1.0, programs: bool = True, env: WorkflowEnvironment | None = None, **settings: Any
+) -> AsyncIterator[House]:
+    """Everything running. `programs=False` leaves router and sender to the test. `env`: a server of the test's own."""
+    relay = Relay()
+    port = await relay.start()
+    clock = {"clock_origin": datetime.now(UTC), "clock_speed": speed} if speed != 1 else {}
+    configured = Settings(smtp_port=port, smtp_timeout=2.0, **clock, **settings)
+    transport = SmtpTransport("127.0.0.1", port, connections=4, timeout=2.0)
+    own = env is None
+    if env is None:
+        env = await WorkflowEnvironment.start_local(
+            dev_server_existing_path=str(TEMPORAL), search_attributes=ATTRIBUTES, dev_server_extra_args=FLAGS,
+            data_converter=pydantic_data_converter,
+        )  # fmt: skip
+    tasks: list[asyncio.Task[Any]] = []
+    try:
+        mebae = House(database, env.client, relay, configured)
+        workers = worker_program.workers(env.client, database, transport, configured)
+        tasks = [asyncio.create_task(one.run()) for one in workers]
+        if programs:
+            tasks += [asyncio.create_task(mebae.router.run()), asyncio.create_task(mebae.sender.run())]
+        yield mebae
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        await transport.aclose()
+        await relay.stop()
+        if own:
+            await env.shutdown()
+
+
+FAST = 86_400.0
+"""A day in a second."""
+WORLD = WorldClock
+DAY = timedelta(days=1)
