@@ -213,7 +213,7 @@ class SimpleFacts:
     """Facts from memory, for tests and the simulator.
 
     >>> now = datetime(2026, 4, 1, tzinfo=UTC)
-    >>> facts = SimpleFacts(now, lead={"score": 50, "tags": ["vip"]}, events=[("Page Viewed", {"path": "/pricing"}, now)])
+    >>> facts = SimpleFacts(now, lead={"score": 50}, events=[("Page Viewed", {"path": "/pricing"}, now)])
     >>> evaluate(Compare(op="ge", ref="lead.score", to=50), facts)
     Verdict(value=True, valid_until=None)
     """
@@ -233,7 +233,9 @@ class SimpleFacts:
 
     def times(self, pattern: Pattern, after: datetime | None) -> Sequence[datetime]:
         return [
-            at for name, properties, at in self.events if (after is None or at > after) and matches(pattern, name, properties)
+            at
+            for name, properties, at in self.events
+            if (after is None or at > after) and matches(pattern, name, properties)
         ]
 
 
@@ -258,8 +260,8 @@ def evaluate(condition: Condition, facts: Facts) -> Verdict:
         case Tagged():
             return Verdict(condition.to in facts.tags())
         case AtLeast():
-            stages, stage = list(facts.stages), facts.value(condition.ref)
-            return Verdict(stage in stages and condition.to in stages and stages.index(stage) >= stages.index(condition.to))
+            stage, stages = facts.value(condition.ref), facts.stages
+            return Verdict(condition.to in stages and stage in stages[stages.index(condition.to) :])
         case Compare():
             return Verdict(_compare(condition.op, facts.value(condition.ref), condition.to))
         case Among():
@@ -276,14 +278,15 @@ def evaluate(condition: Condition, facts: Facts) -> Verdict:
 def matches(pattern: Pattern, name: str, properties: Mapping[str, object]) -> bool:
     """Whether an event is what the pattern means: the same name, and every property that it names as it says.
 
-    >>> matches(Pattern(event="Content Downloaded", where={"content": "whitepaper-*"}), "Content Downloaded", {"content": "whitepaper-7"})
+    >>> paper = Pattern(event="Content Downloaded", where={"content": "whitepaper-*"})
+    >>> matches(paper, "Content Downloaded", {"content": "whitepaper-7", "pages": 12})
     True
     """
     return name == pattern.event and all(_meets(properties.get(key), want) for key, want in pattern.where.items())
 
 
 def refs_of(condition: Condition) -> tuple[str, ...]:
-    """What the condition looks at, `lead.score` or `entry.content`, once each and in the order written (events: `patterns_of`)."""
+    """What the condition looks at, such as `lead.score`, once each and in the order written (events: `patterns_of`)."""
     refs: dict[str, None] = {}
     for part in parts_of(condition):
         if isinstance(part, Tagged):
@@ -339,9 +342,9 @@ def _meets(value: object, want: Match) -> bool:
 def _compare(op: str, value: object, to: Scalar) -> bool:
     if op == "eq":
         return same(value, to)
-    if not (isinstance(value, (int, float)) and isinstance(to, (int, float))) or isinstance(value, bool) or isinstance(to, bool):
+    if isinstance(value, bool) or isinstance(to, bool):
         return False
-    return _ORDERS[op](value, to)
+    return isinstance(value, (int, float)) and isinstance(to, (int, float)) and _ORDERS[op](value, to)
 
 
 _ORDERS: dict[str, Callable[[float, float], bool]] = {
@@ -371,8 +374,8 @@ def _did(condition: Did, facts: Facts) -> Verdict:
 
 
 def _older(value: object, now: datetime, span: timedelta) -> Verdict:
-    """Of the row's own times to the microsecond. An attribute is text: its first ten characters, if they look like a date,
-    are that day in UTC, whatever follows. So says SQL, which can compare text but not read a date that may be none."""
+    """Of the row's own times to the microsecond. An attribute is text: its first ten characters, if they look like a
+    date, are that day in UTC, whatever follows. So says SQL, which can compare text but not read what may be no date."""
     if isinstance(value, datetime):
         due = ahead(value, span)
         return Verdict(due is not None and due <= now, due if due is not None and due > now else None)

@@ -15,10 +15,16 @@ from mebae import contracts, wiring
 from mebae.conditions import Scalar
 from mebae.entering import request_entry
 from mebae.errors import BadInput, MebaeError, NotFound
+from mebae.events import IDENTIFIED, canonical
+from mebae.graph import Graph
+from mebae.publishing import published
 from mebae.sender import Sender
 from mebae.settings import Settings
-from mebae.store.database import Database, lock_lead
+from mebae.store import leads
+from mebae.store.database import lock_lead
 from mebae.store.graphs import newest
+from mebae.store.ingest import OUR_MESSAGE_IDS, Incoming, Stored, store_events
+from mebae.store.leads import Who, normalise_email
 from mebae.store.tables import JourneyRow, Lead
 from mebae.temporal import TemporalAway, connect
 from mebae.words import JourneyStatus
@@ -39,9 +45,9 @@ REASONS = {
 class EntryRefused(MebaeError):
     """A scenario did not let the lead in. `reason` is the code, the message says it in words."""
 
-    def __init__(self, scenario: str, reason: str, hint: str = "") -> None:
+    def __init__(self, scenario: str, reason: str) -> None:
         self.reason = reason
-        super().__init__(f"'{scenario}' did not take the lead: {REASONS.get(reason, reason)}{hint}")
+        super().__init__(f"'{scenario}' did not take the lead: {REASONS.get(reason, reason)}")
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,8 @@ async def start(
             _enter, scenario, lead, command or uuid.uuid4().hex, dict(properties or {}), wiring.world_now(settings), settings.time_zone
         )
         assert row.entry is not None
+        if row.status == JourneyStatus.REFUSED:
+            raise EntryRefused(scenario, row.reason or "refused")
         workflow_id = contracts.workflow_id(row.scenario, row.lead_id, row.key)
         if row.status != JourneyStatus.STARTING:  # the same command again
             return Started(row.entry, workflow_id, True)
@@ -118,7 +126,25 @@ async def signal(
 
     False when the same `message_id` was stored before. Raises `NotFound` for an unknown lead.
     """
-    raise NotImplementedError
+    settings = settings or wiring.load_settings()
+    now = wiring.world_now(settings)
+    incoming = Incoming(
+        message_id=message_id or f"starter:{uuid.uuid4().hex}",
+        name=canonical(event),
+        properties=dict(properties or {}),
+        traits=dict(properties or {}) if canonical(event) == IDENTIFIED else {},
+        occurred_at=now,
+        received_at=now,
+        who=Who(),
+    )
+    if incoming.message_id.startswith(OUR_MESSAGE_IDS):
+        raise BadInput(f"a message id cannot begin like '{incoming.message_id}': that is ours; choose another one")
+    database = wiring.open_now(settings)
+    try:
+        stored = await database.write(_store, lead, incoming, now)
+        return stored.new > 0
+    finally:
+        database.close()
 
 
 async def list_journeys(
@@ -141,43 +167,61 @@ async def list_journeys(
 
 
 def find_lead(session: Session, email: str) -> Lead:
-    """The lead of an address; `NotFound` with the nearest ones."""
-    address = email.strip().lower()
-    lead = session.exec(select(Lead).where(Lead.email == address)).first()
+    """The lead of an address; `NotFound` with the nearest ones, `BadInput` for what is none."""
+    address = normalise_email(email)
+    lead = leads.find_lead(session, email=address)
     if lead is not None:
         return lead
     local, _, domain = address.partition("@")
     near = or_(col(Lead.email).startswith(local[:3], autoescape=True), col(Lead.email).endswith("@" + domain, autoescape=True))
     known = session.exec(select(Lead.email).where(near).limit(200)).all()
-    if not known and session.exec(select(Lead.id).limit(1)).first() is None:
-        raise NotFound("lead", f"{email}' (there are no leads yet: mebae import-leads FILE) '"[:-3])
-    raise NotFound("lead", email, [one for one in known if one])
+    error = NotFound("lead", email, [one for one in known if one])
+    if session.exec(select(Lead.id).limit(1)).first() is None:
+        error.args = (f"{error}: there are no leads yet, import some with mebae import-leads FILE",)
+    raise error
 
 
 def _enter(
     session: Session, scenario: str, email: str, command: str, properties: dict[str, Scalar], now: datetime, zone: str
 ) -> JourneyRow:
-    graph = newest(session, scenario)
+    graph = _newest(session, scenario)
     found = find_lead(session, email)
     assert found.id is not None
     lead = lock_lead(session, found.id)
     assert lead is not None
-    row = request_entry(session, graph=graph, lead=lead, command=command, properties=properties, now=now, zone=zone)
-    if row.status == JourneyStatus.REFUSED:
-        # The refused entry is a row that stays, so it is returned and not raised inside the transaction.
-        return row
-    return row
+    # A refused entry is a row too: it is returned here, and raised only after the commit.
+    return request_entry(session, graph=graph, lead=lead, command=command, properties=properties, now=now, zone=zone)
+
+
+def _store(session: Session, email: str, incoming: Incoming, now: datetime) -> Stored:
+    lead = find_lead(session, email)  # an unknown address is a slip here, and makes no lead
+    return store_events(session, [incoming.model_copy(update={"who": Who(email=lead.email)})], now)
+
+
+def _newest(session: Session, scenario: str) -> Graph:
+    try:
+        return newest(session, scenario)
+    except NotFound as error:
+        if not published(session):
+            error.args = (f"{error}: no scenario is published yet, start the worker once",)
+        raise
+
+
+def _known(session: Session, scenario: str) -> str:
+    """The name, if there ever was such a scenario."""
+    if session.exec(select(JourneyRow.entry).where(JourneyRow.scenario == scenario).limit(1)).first() is None:
+        return _newest(session, scenario).scenario
+    return scenario
 
 
 def _is_running(session: Session, entry: int) -> bool:
-    row = session.get_one(JourneyRow, entry)
-    return row.status != JourneyStatus.STARTING
+    return session.get_one(JourneyRow, entry).status != JourneyStatus.STARTING
 
 
 def _lines(session: Session, scenario: str | None, lead: str | None, status: str | None, limit: int) -> list[JourneyLine]:
     query = select(JourneyRow, Lead).join(Lead).order_by(col(JourneyRow.entry).desc()).limit(limit)
     if scenario is not None:
-        query = query.where(JourneyRow.scenario == newest(session, scenario).scenario)
+        query = query.where(JourneyRow.scenario == _known(session, scenario))
     if lead is not None:
         query = query.where(JourneyRow.lead_id == find_lead(session, lead).id)
     if status == "open":

@@ -17,7 +17,7 @@ from mebae.errors import BadInput, did_you_mean
 
 
 class Duration(BaseModel):
-    """A span of world time. Days are calendar days (the same wall-clock time, over DST edges too); hours are elapsed time."""
+    """A span of world time. Days are calendar days (the same wall-clock time, over DST edges too); hours elapse."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,9 +51,8 @@ class Calendar(BaseModel):
 
         known = holidays.list_supported_countries(include_aliases=True)
         if country not in known:
-            raise ValueError(
-                f"no holidays known for country '{country}'{did_you_mean(country, known)}: write an ISO code such as 'JP'"
-            )
+            hint = _near(country, known) or ": write an ISO code such as 'JP'"
+            raise ValueError(f"no holidays are known for the country '{country}'{hint}")
         return country
 
     def is_business_day(self, day: date) -> bool:

@@ -10,11 +10,11 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -25,6 +25,7 @@ from mebae.settings import Settings
 from mebae.store.database import Database
 from mebae.store.migrate import migrate
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 RUNNING = "running.json"
@@ -151,6 +152,14 @@ async def _until_told(work: Callable[[], Awaitable[None]]) -> int:
         await asyncio.sleep(_LAST_WORD)
 
 
+async def with_last_word(work: Coroutine[Any, Any, T]) -> T:
+    """For short commands that talk to Temporal: runs the work, then gives its threads their moment."""
+    try:
+        return await work
+    finally:
+        await asyncio.sleep(_LAST_WORD)
+
+
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop where there is one: the worker needs a third less CPU with it."""
     if sys.platform == "win32":
@@ -163,8 +172,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 # Logging -------------------------------------------------------------------------------------------------------------
 
 
-def configure_logging(level: int = logging.INFO) -> None:
-    """One line an event on stderr, ours and the libraries'. Exceptions go without their messages, which may quote a lead."""
+def configure_logging(*, quiet: bool = False) -> None:
+    """One line an event on stderr, ours and the libraries'. Exceptions go without their messages, which may quote a lead.
+
+    `quiet` is for commands, which say what there is to say themselves.
+    """
+    level = logging.ERROR if quiet else logging.INFO
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -186,7 +199,7 @@ def configure_logging(level: int = logging.INFO) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
         )
     )
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
     logging.captureWarnings(True)
 
 

@@ -25,6 +25,8 @@ from typing import Any
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as SmtpSession
 from sqlmodel import Session, col, select
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import SearchAttributeKey
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -43,9 +45,10 @@ from mebae.router import Router
 from mebae.sender import Sender
 from mebae.settings import Settings
 from mebae.store.database import Database, lock_lead
-from mebae.store.tables import Delivery, Event, JourneyRow, Lead, PublishedScenario, ScenarioVersion
+from mebae.store.tables import Delivery, Event, JourneyRow, Lead, Nudge, PublishedScenario, ScenarioVersion
 
 TEMPORAL = Path(sysconfig.get_path("scripts")) / "temporal"
+TEST_SERVER = TEMPORAL.with_name("temporal-test-server")
 FLAGS = [
     word
     for value in (
@@ -195,6 +198,24 @@ class House:
     async def resting_at(self, step: str, lead: int | None = None) -> list[JourneyRow]:
         return await self.until(lambda rows: bool(rows) and all(r.status == "resting" and r.step == step for r in rows), lead)
 
+    async def quiet(self, row: JourneyRow) -> None:
+        """Waits until the workflow, too, rests: it learns of its rest a moment after the row says so."""
+        async with asyncio.timeout(20):
+            while (await self.handle(row).query(contracts.WHERE))["phase"] not in ("resting", "postponed"):
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
+
+    async def routed(self) -> None:
+        """Waits until every event has been routed and every nudge given."""
+
+        def waiting(session: Session) -> object:
+            unrouted = session.exec(select(Event).where(col(Event.routed_at).is_(None))).first()
+            return unrouted or session.exec(select(Nudge).where(col(Nudge.sent_at).is_(None))).first()
+
+        async with asyncio.timeout(20):
+            while await self.database.read(waiting):
+                await asyncio.sleep(0.05)
+
     async def ended(self, lead: int | None = None, seconds: float = 30) -> list[JourneyRow]:
         return await self.until(lambda rows: bool(rows) and all(row.status == "ended" for row in rows), lead, seconds)
 
@@ -253,6 +274,21 @@ async def house(
         await relay.stop()
         if own:
             await env.shutdown()
+
+
+async def start_test_server() -> WorkflowEnvironment:
+    """Temporal's time-skipping test server, with our search attributes."""
+    env = await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=str(TEST_SERVER), data_converter=pydantic_data_converter
+    )
+    kinds = {
+        name: IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{kind.upper()}")
+        for name, kind in contracts.SEARCH_ATTRIBUTES.items()
+    }
+    await env.client.operator_service.add_search_attributes(
+        AddSearchAttributesRequest(namespace=env.client.namespace, search_attributes=kinds)
+    )
+    return env
 
 
 FAST = 86_400.0

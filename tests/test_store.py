@@ -123,7 +123,7 @@ def test_a_lead_is_never_twice_in_one_scenario_and_key_at_once(database: Databas
     lead_id = database.write_now(lambda session: _stored(session, _lead("sato@example.jp")))
 
     def enter(session: Session, cause: str, status: str, key: str = "") -> None:
-        entered = {"scenario": "trial", "version": "v", "lead_id": lead_id, "entered_at": NOW}
+        entered: dict[str, Any] = {"scenario": "trial", "version": "v", "lead_id": lead_id, "entered_at": NOW}
         session.add(JourneyRow(cause=cause, key=key, status=status, **entered))
 
     database.write_now(enter, "event:1:trial", "ended")
@@ -181,7 +181,7 @@ def _lead(email: str, **values: Any) -> Lead:
 def _event(
     lead_id: int, seq: int, message_id: str, name: str = "Page Viewed", properties: dict[str, Any] | None = None
 ) -> Event:
-    times = {"occurred_at": NOW, "received_at": NOW}
+    times: dict[str, Any] = {"occurred_at": NOW, "received_at": NOW}
     return Event(lead_id=lead_id, seq=seq, message_id=message_id, name=name, properties=properties or {}, **times)
 
 

@@ -161,7 +161,7 @@ class JourneyWorkflow:
             workflow.continue_as_new(self._start.model_copy(update={"state": self._journey.state}))
         until = rest.until
         if self._resumed and until <= self._now():
-            until = self._now() + self._clock.worldly(SPREAD * workflow.random().random())
+            until = self._now() + SPREAD * workflow.random().random()
         self._resumed = False
         timer = self._timer_for(until, rest.step)
         await workflow.wait_condition(lambda: timer.done() or self._journey.disturbed or self._ended)

@@ -60,7 +60,9 @@ def build(
     """
     if date.tzinfo is None:
         raise ValueError("a time without a zone")
-    message = MIMEMultipart("alternative", policy=_POLICY)
+    # Not a random boundary: every attempt at a delivery is the same bytes. Base64 parts cannot contain it.
+    boundary = "=_" + hashlib.sha256(message_id.encode()).hexdigest()[:24]
+    message = MIMEMultipart("alternative", boundary=boundary, policy=_POLICY)
     fields = [
         ("From", _mailbox(sender.name, sender.email, "From")),
         ("To", _mailbox(to_name or "", to, "To")),

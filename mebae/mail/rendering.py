@@ -285,7 +285,7 @@ def _link_opens(state: Any, attributes: Mapping[str, str]) -> None:
 
 def _link_closes(state: Any) -> None:
     if state.link_target:
-        state.tags[-1].write(f" <{state.link_target}>")
+        state.tags[-1].write(f" <{_twice(state.link_target)}>")
         state.link_target = ""
 
 
@@ -296,6 +296,11 @@ def _text_config() -> ParserConfig:
     css["hr"] = HtmlElement(display=Display.block, margin_before=1, margin_after=1, prefix="―" * 12)
     links = CustomHtmlTagHandlerMapping(start_tag_mapping={"a": _link_opens}, end_tag_mapping={"a": _link_closes})
     return ParserConfig(css=css, display_links=True, custom_html_tag_handler_mapping=links)
+
+
+def _twice(text: str | None) -> str | None:
+    # Inscriptis decodes entities that the HTML parser has decoded already: `&copy=1` in an address would become `©=1`.
+    return text.replace("&", "&amp;") if text else text
 
 
 def html_to_text(page: str) -> str:
@@ -311,6 +316,8 @@ def html_to_text(page: str) -> str:
     for link in tree.xpath("//a[@href]"):
         if link.text_content().strip() == link.get("href"):
             del link.attrib["href"]
+    for element in tree.iter():
+        element.text, element.tail = _twice(element.text), _twice(element.tail)
     text = Inscriptis(tree, _text_config()).get_text()
     lines = [line.rstrip() for line in text.replace("\u00a0", " ").split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"

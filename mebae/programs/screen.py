@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
-from mebae.errors import MebaeError
+from mebae.conditions import Scalar
+from mebae.errors import BadInput, MebaeError
+from mebae.starting import JourneyLine
 
 
 def screen() -> Console:
@@ -35,3 +39,41 @@ def run_command(command: Callable[[], object]) -> NoReturn:
 def local(moment: datetime | None, zone: str) -> str:
     """A moment for a person, in the workspace's zone."""
     return "" if moment is None else moment.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M")
+
+
+def properties(given: list[str]) -> dict[str, Scalar]:
+    """`--prop key=value` as properties: numbers, true and false are what they look like, all else is text; quotes keep text.
+
+    >>> properties(["content=whitepaper-7", "pages=12", "paid=true", 'code="007"'])
+    {'content': 'whitepaper-7', 'pages': 12, 'paid': True, 'code': '007'}
+    """
+    found: dict[str, Scalar] = {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not equals or not key.strip():
+            raise BadInput(f"--prop '{one}' is no property: write key=value, such as --prop content=whitepaper-7")
+        found[key.strip()] = _value(value)
+    return found
+
+
+def _value(text: str) -> Scalar:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, (bool, int, float, str)) else text
+
+
+def journeys_table(lines: Sequence[JourneyLine], zone: str) -> Table:
+    """Journeys as a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("entry", "scenario", "lead", "status", "step", "waiting for", "until", "entered", "outcome"):
+        table.add_column(name, no_wrap=name in ("entry", "status", "until", "entered"), overflow="fold")
+    for line in lines:
+        status = f"{line.status}, paused" if line.paused else line.status
+        outcome = " ".join(filter(None, (line.outcome, f"({line.reason})" if line.reason else None)))
+        table.add_row(
+            str(line.entry), line.scenario, line.lead, status, line.step, line.waiting_for,
+            local(line.deadline, zone), local(line.entered_at, zone), outcome,
+        )  # fmt: skip
+    return table

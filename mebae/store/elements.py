@@ -102,7 +102,7 @@ def _read_sqlite(
 ) -> str:
     if isinstance(list(element.clauses)[2], Null):
         document, key = _parts(element, compiler, kw, 0, 1)
-        return f"(SELECT {column} FROM json_each({document}) WHERE key = {key})"
+        return f"(SELECT {column} FROM json_each({document}) WHERE key = {key})"  # noqa: S608 (parameters, rendered)
     document, path = _parts(element, compiler, kw, 0, 2)
     return f"{function}({document}, {path})"
 
@@ -126,7 +126,7 @@ def _(element: Exact, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(HasTag, "sqlite")
 def _(element: HasTag, compiler: SQLCompiler, **kw: Any) -> str:
     tags, tag = _parts(element, compiler, kw, 0, 1)
-    return f"EXISTS (SELECT 1 FROM json_each({tags}) WHERE type = 'text' AND value = {tag})"
+    return f"EXISTS (SELECT 1 FROM json_each({tags}) WHERE type = 'text' AND value = {tag})"  # noqa: S608 (as above)
 
 
 @compiles(Glob, "sqlite")

@@ -223,10 +223,8 @@ class _Book:
             slot.user_id = learned["user_id"] = who.user_id
             self.by_user[who.user_id] = slot
         if who.email is not None and (slot.email is None or (who.moves and slot.email != who.email)):
-            if slot.email is not None:
-                del self.by_email[slot.email]
             slot.email = learned["email"] = who.email
-            self.by_email[who.email] = slot
+            self.by_email[who.email] = slot  # the old address means this lead until the batch ends, or both would claim it
         return slot, learned
 
     def _choose(self, ours: _Slot, theirs: _Slot) -> tuple[_Slot, dict[str, Any]]:
@@ -235,10 +233,13 @@ class _Book:
             return ours, {}
         if theirs.user_id is not None:
             return theirs, {}
-        user_id = ours.user_id
+        user_id, email = ours.user_id, theirs.email
         assert user_id is not None
-        ours.user_id, theirs.user_id = None, user_id
-        self.by_user[user_id] = theirs
+        assert email is not None
+        if theirs.id is None:
+            theirs.same_as, ours.email, self.by_email[email] = ours, email, ours
+            return ours, {"email": email}
+        ours.user_id, theirs.user_id, self.by_user[user_id] = None, user_id, theirs
         if ours.id is None:
             ours.same_as = theirs
         return theirs, {"user_id": user_id}

@@ -81,7 +81,7 @@ def test_lead_with_markup_for_a_name_reads_it_as_typed(name: str, template: str)
     page = lxml.html.document_fromstring(got.html)
     shown = " ".join(name.split())
     assert shown in page.text_content()
-    assert shown in got.text.replace("\n", " ") or "  " in got.text
+    assert shown in got.text.replace("\n", " ")
     assert not page.xpath("//a | //script | //img | //h1 | //code | //del | //ol | //blockquote | //hr")
 
 
@@ -161,7 +161,7 @@ def test_missing_company_is_false_in_an_if_and_gets_its_words_by_default_to() ->
         ("{{ unsubscribe_url }}", ["unsubscribe_url is empty"]),
         ("{{ lead }}", ["cannot be shown as text"]),
         ("{{ lead.tags }}", ["list cannot be shown"]),
-        ("{{ None }}", ["empty value"]),
+        ("{% set x = none %}{{ x }}", ["empty value"]),
         ("{{ entry.d | date }}", ["entry.d is empty"]),
         ("{{ 'soon' | date }}", ["cannot be read as a date"]),
         ("{{ 1 // 0 }}", ["line 4"]),
@@ -334,6 +334,6 @@ def test_shipped_mail_reads_well_for_a_known_and_a_nameless_lead(path: Path, kno
     with_link = render(
         parse_mail(path.read_text(encoding="utf-8"), path.name),
         layout,
-        filled | {"unsubscribe_url": "https://example.com/u/1?a=b&c=d"},
+        filled | {"unsubscribe_url": "https://example.com/u/1?a=b&copy=d"},
     )
-    assert "<https://example.com/u/1?a=b&c=d>" in with_link.text
+    assert "<https://example.com/u/1?a=b&copy=d>" in with_link.text

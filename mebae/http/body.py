@@ -1,0 +1,134 @@
+"""Reading a request's body as real clients send it: any Content-Type, gzip or not, and never more than we can hold."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import AsyncIterable, Iterator
+from typing import Any
+
+LARGEST_BODY = 500 * 1024
+"""Bytes on the wire. Segment's clients stop at 475 KB."""
+LARGEST_UNPACKED = 5 * 1024 * 1024
+
+_GZIP = b"\x1f\x8b"
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+
+
+class HttpError(Exception):
+    """An answer that is no 200: what is wrong, and what to do about it."""
+
+    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
+        self.status, self.code, self.message, self.headers = status, code, message, headers
+        super().__init__(code)
+
+
+class Unparsed:
+    """Stands for one event of a batch that JSON itself cannot read; its neighbours can."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+async def read_capped(stream: AsyncIterable[bytes]) -> bytes:
+    """The raw body; 413 as soon as it is too large, before the rest is read."""
+    parts, size = [], 0
+    async for part in stream:
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise _too_large(f"the body is larger than {LARGEST_BODY // 1024} KB")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def unpack(raw: bytes, encoding: str = "") -> bytes:
+    """The body without gzip, which is recognised by its first bytes: some clients gzip and do not say so."""
+    if not raw.startswith(_GZIP):
+        if "gzip" in encoding.lower() and not raw.lstrip().startswith((b"{", b"\xef\xbb\xbf{")):
+            raise HttpError(400, "bad-gzip", "Content-Encoding says gzip, but the body is not gzip: compress it or drop the header.")
+        return raw
+    # A decompressor that stops at the cap: a bomb of 5 GB costs 5 MB.
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        unpacked = unpacker.decompress(raw, LARGEST_UNPACKED + 1)
+    except zlib.error:
+        raise HttpError(400, "bad-gzip", "The gzip body is damaged: send it again.") from None
+    if len(unpacked) > LARGEST_UNPACKED:
+        raise _too_large(f"the body is larger than {LARGEST_UNPACKED // 1024 // 1024} MB when unpacked")
+    if not unpacker.eof:
+        raise HttpError(400, "bad-gzip", "The gzip body ends too early: send it again.")
+    return unpacked
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """The JSON object in a body. Events that are nested without end come back as `Unparsed`, alone."""
+    # One wrong byte in one event is no reason to drop the batch.
+    text = raw.decode("utf-8-sig", errors="replace")
+    try:
+        body = json.loads(text, parse_int=_whole)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno} (character {error.pos})"
+        raise HttpError(400, "malformed-json", f"The body is not JSON: {error.msg} at {place}. Send one JSON object.") from None
+    except RecursionError:
+        body = _parse_apart(text)
+    if not isinstance(body, dict):
+        raise HttpError(400, "malformed-json", "The body is JSON, but no object. Send one JSON object: {\"batch\": […]}.")
+    return body
+
+
+def _too_large(what: str) -> HttpError:
+    return HttpError(413, "too-large", f"{what[0].upper()}{what[1:]}: split the batch into smaller ones and send them one by one.")
+
+
+def _whole(digits: str) -> int | float:
+    """Python refuses numbers of more than 4,300 digits, and takes its time over those below."""
+    return int(digits) if len(digits) < 20 else float(digits)
+
+
+def _parse_apart(text: str) -> dict[str, Any]:
+    """Reads each event of the batch by itself, because one of them is nested deeper than Python's parser goes."""
+    too_deep = HttpError(400, "too-deep", "The body is nested too deeply: nothing that a lead does is.")
+    spans = list(_event_spans(text))
+    if not spans:
+        raise too_deep
+    rest = text[: spans[0][0]] + text[spans[-1][1] :]
+    try:
+        body = json.loads(rest, parse_int=_whole)
+    except (ValueError, RecursionError):
+        raise too_deep from None
+    events: list[Any] = []
+    for start, end in spans:
+        try:
+            events.append(json.loads(text[start:end], parse_int=_whole))
+        except RecursionError:
+            events.append(Unparsed("is nested too deeply"))
+        except ValueError:
+            raise too_deep from None
+    if not isinstance(body, dict) or body.get("batch") != []:
+        raise too_deep
+    body["batch"] = events
+    return body
+
+
+def _event_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where the elements of the top-level `batch` array begin and end. Only ever used on valid or hopeless JSON."""
+    depth, start, in_batch, last_string = 0, -1, False, ""
+    for found in _TOKEN.finditer(text):
+        token = found[0]
+        if token in "[{":
+            depth += 1
+            if depth == 2 and token == "[" and last_string == '"batch"':
+                in_batch, start = True, found.end()
+        elif token in "]}":
+            depth -= 1
+            if in_batch and depth == 1:
+                if text[start : found.start()].strip():
+                    yield start, found.start()
+                return
+        elif token == ",":
+            if in_batch and depth == 2:
+                yield start, found.start()
+                start = found.end()
+        elif depth == 1:
+            last_string = token

@@ -1,0 +1,72 @@
+"""`mebae check`: what the worker would say of the scenarios."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from mebae.errors import NotFound, Problem, ScenarioError
+from mebae.loading import Loaded, find_scenarios, load_all, load_scenario
+from mebae.programs.house import find_root
+from mebae.programs.screen import screen
+from mebae.wiring import plain_settings
+
+
+def check(scenario: str | None) -> bool:
+    """Says what is wrong, or what there is; whether all is well."""
+    root = find_root()
+    home = root / plain_settings().scenarios
+    activities = registered(root)
+    try:
+        if scenario is None:
+            loaded = load_all(home, activities=activities)
+        else:
+            folders = {folder.name.replace("_", "-"): folder for folder in find_scenarios(home)}
+            name = scenario.replace("_", "-")
+            if name not in folders:
+                raise NotFound("scenario", scenario, folders)
+            loaded = [load_scenario(folders[name], activities=activities)]
+    except ScenarioError as error:
+        _show_problems(error.problems)
+        return False
+    screen().print(_table(loaded))
+    return True
+
+
+def registered(root: Path) -> list[str] | None:
+    """What `run(…)` may call, read from `activities/registered.py` without running it; None if that cannot be told."""
+    try:
+        tree = ast.parse((root / "activities" / "registered.py").read_text())
+    except (OSError, SyntaxError):
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "REGISTERED":
+            keys = node.value.keys if isinstance(node.value, ast.Dict) else []
+            names = [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+            return names if len(names) == len(keys) and isinstance(node.value, ast.Dict) else None
+    return None
+
+
+def _show_problems(problems: list[Problem]) -> None:
+    console = screen()
+    for problem in problems:
+        step = f" [cyan]step '{escape(problem.step)}'[/]" if problem.step else ""
+        console.print(f"[bold red]✗[/] [bold]{escape(problem.file)}[/]{step}: {escape(problem.message)}", soft_wrap=True)
+    console.print(f"{len(problems)} problem(s)", style="red")
+
+
+def _table(loaded: list[Loaded]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "scenario", "version", "steps", "mails", "languages", "title"):
+        table.add_column(name)
+    for one in loaded:
+        mails = {mail for mail, _ in one.mails}
+        languages = sorted({language or "any" for _, language in one.mails})
+        table.add_row(
+            "[green]✓[/]", one.graph.scenario, one.graph.version, str(len(one.graph.steps)), str(len(mails)),
+            ", ".join(languages), one.graph.title,
+        )  # fmt: skip
+    return table

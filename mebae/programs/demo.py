@@ -1,0 +1,185 @@
+"""`mebae demo`: the whole house with invented leads, in a world where days pass in seconds; and the story of it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from mebae.clock import WorldClock
+from mebae.errors import MebaeError
+from mebae.importing import import_leads
+from mebae.mail.inbox import Inbox
+from mebae.programs import story
+from mebae.programs.cast import Cast, choose_cast, mails_out
+from mebae.programs.house import House, empty, find_root, occupied, plan_house
+from mebae.programs.screen import screen
+from mebae.programs.story import Sight, Story
+from mebae.programs.up import addresses, run_house
+from mebae.store.database import Database
+from mebae.wiring import plain_settings
+from mebae.words import DeliveryStatus
+
+LOOK = 0.5
+"""Seconds between two looks at the database."""
+DAY = 86_400
+
+OWN = {
+    "MEBAE_SENDER_NAME": "点検ノート編集部",
+    "MEBAE_SENDER_EMAIL": "hello@mebae.example",
+    "MEBAE_SENDER_POSTAL": "〒100-0000 東京都千代田区架空町1-2-3",
+    "MEBAE_SENDER_CONTACT": "hello@mebae.example",
+    "MEBAE_SALES_EMAIL": "sales@mebae.example",
+}
+"""Settings of the demo's house; everything else is the default, whatever the caller's environment says."""
+
+
+class DemoFailed(MebaeError):
+    """Something did not go as it should; the message lists it."""
+
+
+def demo(*, seconds_a_day: float = 3.0, cap: float = 90.0) -> None:
+    """Runs the demo. With a terminal it stays up until Ctrl-C. Raises `DemoFailed` or `ChildDied`."""
+    settings = plain_settings()
+    root = find_root()
+    state = (root / settings.state / "demo").resolve()
+    console = screen()
+    with occupied(state):
+        empty(state)
+        clock = WorldClock(origin=datetime.now(UTC), speed=DAY / seconds_a_day)
+        house = plan_house(settings, root=root, state=state, clock=clock, own=OWN)
+        show = Show(house, console, zone=ZoneInfo(settings.time_zone), cap=cap)
+        asyncio.run(run_house(house, show.run, console))
+
+
+class Show:
+    """One demo from the import to the summary."""
+
+    def __init__(self, house: House, console: Console, *, zone: ZoneInfo, cap: float) -> None:
+        self._house, self._console, self._cap = house, console, cap
+        self._clock = house.clock
+        self._story = Story(zone, house.clock.origin)
+
+    async def run(self, house: House) -> None:
+        """The whole show."""
+        self._console.print(addresses(house, "A demo of Mebae is up"))
+        database = Database(house.database, threads=2)
+        try:
+            sight = await self._play(database)
+            self._sum_up(sight)
+            problems = await asyncio.to_thread(self._problems, sight)
+        finally:
+            await asyncio.to_thread(database.close)
+        if problems:
+            raise DemoFailed("the demo did not go as it should:\n" + "\n".join(f"  {problem}" for problem in problems))
+        self._console.print(addresses(house, "Look around"))
+        if self._console.is_terminal:
+            self._console.print("It stays up until Ctrl-C.", style="dim")
+            await asyncio.Event().wait()
+
+    async def _play(self, database: Database) -> Sight:
+        await self._import(database)
+        cast = await asyncio.to_thread(self._cast, await database.read(choose_cast))
+        self._console.print(
+            f"{len(cast.members)} of them download a white paper; a day takes {DAY / self._clock.speed:g} seconds.", style="bold"
+        )
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        cast.begin(begun)
+        try:
+            with self._progress() as progress:
+                bar = progress.add_task("", total=len(cast.members))
+                while True:
+                    cast.act(loop.time())
+                    sight = await database.read(story.look)
+                    for lead, step, mail in await database.read(mails_out):
+                        cast.react(lead, step, mail, loop.time())
+                    now = self._now()
+                    for line in self._story.tell(sight, now):
+                        self._console.print(line, soft_wrap=True)
+                    over = len(sight.journeys) - len(sight.open)
+                    progress.update(
+                        bar,
+                        total=max(len(sight.journeys), len(cast.members)),
+                        completed=over,
+                        description=f"{self._story.day(now)} │ {len(sight.open)} under way, {over} over │ {sight.sent} mails │ {sight.events} events",
+                    )
+                    if loop.time() - begun > self._cap or cast.errors or self._is_over(cast, sight):
+                        break
+                    await asyncio.sleep(LOOK)
+        finally:
+            await asyncio.to_thread(cast.close)
+        self._errors = cast.errors
+        return sight
+
+    def _cast(self, members: list[object]) -> Cast:
+        key = self._house.write_keys.split(",")[0]
+        return Cast(members, write_key=key, host=self._house.api_url, real=self._clock.real)  # type: ignore[arg-type]
+
+    def _is_over(self, cast: Cast, sight: Sight) -> bool:
+        entered = {row.lead_id for row, _ in sight.journeys}
+        everybody = all(member.lead in entered for member in cast.members)
+        return cast.is_done and everybody and not sight.open and not sight.unrouted
+
+    async def _import(self, database: Database) -> None:
+        file = self._house.root / "examples" / "leads.csv"
+        report = await import_leads(database, file, now=self._now(), list_name="demo")
+        self._console.print(f"\n{report.imported} leads imported from {file.relative_to(self._house.root)}.", style="bold")
+
+    def _now(self) -> datetime:
+        return self._clock.world(datetime.now(UTC))
+
+    def _progress(self) -> Progress:
+        return Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20),
+            console=self._console, transient=True, disable=not self._console.is_terminal,
+        )  # fmt: skip
+
+    def _sum_up(self, sight: Sight) -> None:
+        left = Table(title="Journeys", title_justify="left", header_style="bold")
+        left.add_column("outcome")
+        left.add_column("how many", justify="right")
+        left.add_column("days on average", justify="right")
+        for name, count, days in story.outcomes(sight):
+            left.add_row(name, str(count), f"{days:.1f}" if days else "")
+        right = Table(title="Mails", title_justify="left", header_style="bold")
+        found = story.mails(sight)
+        languages = sorted({language for counts in found.values() for language in counts})
+        right.add_column("mail")
+        for language in languages:
+            right.add_column(language, justify="right")
+        right.add_column("all", justify="right")
+        for name, counts in sorted(found.items(), key=lambda one: -one[1].total()):
+            right.add_row(name, *(str(counts[language] or "") for language in languages), str(counts.total()))
+        both = Table.grid(padding=(0, 4))
+        both.add_row(left, right)
+        self._console.print()
+        self._console.print(both)
+        took = self._now() - self._clock.origin
+        self._console.print(
+            f"{len(sight.journeys)} entries, {sight.sent} mails and {sight.events} events in {took.days} days of the world "
+            f"({self._clock.real(took).total_seconds():.0f} seconds).\n"
+        )
+
+    def _problems(self, sight: Sight) -> list[str]:
+        problems = [f"the client could not send: {error}" for error in self._errors[:3]]
+        late = story.stuck(sight, self._now(), self._clock.worldly(story.OVERDUE))
+        if late:
+            problems.append(f"{len(late)} journey(s) are stuck, such as entry {late[0].entry} at {late[0].step}")
+        for status in (DeliveryStatus.REFUSED, DeliveryStatus.UNKNOWN):
+            wrong = [delivery for delivery, _ in sight.deliveries if delivery.status == status and delivery.reason != "exits-when"]
+            if wrong:
+                problems.append(f"{len(wrong)} mail(s) {status}, such as {wrong[0].mail} ({wrong[0].reason})")
+        arrived = Inbox(self._house.state / "inbox").count()
+        if arrived != sight.sent:
+            problems.append(f"{sight.sent} mails were sent and {arrived} arrived in the inbox")
+        if not sight.journeys:
+            problems.append("no journey began")
+        still = len(sight.open) - len(late)
+        if still:
+            self._console.print(f"{still} journey(s) still rest; their time comes later.", style="yellow")
+        return problems

@@ -1,0 +1,134 @@
+"""A graph in a person's words: conditions, events, and why a journey came to a step."""
+
+from __future__ import annotations
+
+from mebae.conditions import (
+    All,
+    Among,
+    Any_,
+    AtLeast,
+    Compare,
+    Condition,
+    Did,
+    Known,
+    Like,
+    Match,
+    Not,
+    OlderThan,
+    Pattern,
+    Tagged,
+    refs_of,
+)
+from mebae.events import BY_NAME
+from mebae.graph import Branch, Graph, Split, Step, WaitFor, targets
+from mebae.timing import Duration
+
+_SIGNS = {"eq": "is", "gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+
+
+def condition_words(condition: Condition) -> str:
+    """
+    >>> condition_words((Compare(op="ge", ref="lead.score", to=50)) & AtLeast(to="interest"))
+    'score ≥ 50 and stage is interest or later'
+    """
+    match condition:
+        case Compare():
+            return f"{_name(condition.ref)} {_SIGNS[condition.op]} {condition.to}"
+        case Among():
+            return f"{_name(condition.ref)} is {' or '.join(str(one) for one in condition.to)}"
+        case Like():
+            return f"{_name(condition.ref)} is like {condition.to}"
+        case AtLeast():
+            return f"{_name(condition.ref)} is {condition.to} or later"
+        case Known():
+            return f"{_name(condition.ref)} is known"
+        case Tagged():
+            return f"tagged {condition.to}"
+        case OlderThan():
+            return f"{_name(condition.ref)} is older than {span_words(condition.span)}"
+        case Did():
+            often = f" {condition.times} times" if condition.times > 1 else ""
+            within = f" within {span_words(condition.within)}" if condition.within is not None else ""
+            return event_words(condition.pattern) + often + within
+        case All():
+            return " and ".join(condition_words(part) for part in condition.of)
+        case Any_():
+            return " or ".join(condition_words(part) for part in condition.of)
+        case Not():
+            return f"not ({condition_words(condition.of)})"
+
+
+def event_words(pattern: Pattern) -> str:
+    """
+    >>> event_words(Pattern(event="Page Viewed", where={"path": "/pricing"}))
+    'visited /pricing'
+    """
+    spec = BY_NAME.get(pattern.event)
+    verb = spec.verb.replace("_", " ") if spec is not None else pattern.event
+    return " ".join([verb, *(_match(value) for value in pattern.where.values())])
+
+
+def span_words(span: Duration) -> str:
+    """
+    >>> span_words(Duration(business_days=3))
+    '3 business days'
+    """
+    parts = [
+        f"{count} {unit if count > 1 else unit[:-1]}"
+        for unit, count in (
+            ("business days", span.business_days),
+            ("days", span.days),
+            ("hours", span.hours),
+            ("minutes", span.minutes),
+        )
+        if count
+    ]
+    return " and ".join(parts)
+
+
+def why(graph: Graph, step: str) -> str:
+    """Why a journey comes to a step: the branch, the event or the silence that leads there; else how it entered."""
+    came = [(before, at) for before in graph.steps for at, to in enumerate(targets(before)) if to == step]
+    if not came or step == graph.start:
+        return " or ".join(event_words(pattern) for pattern in graph.enters_on) or "was asked for"
+    reasons = {_reason(graph, before, at) for before, at in came}
+    return " or ".join(sorted(reasons))
+
+
+def looked_at(graph: Graph, step: str) -> tuple[str, ...]:
+    """What of the lead decided that a journey comes to a step (`lead.score`), if a branch did."""
+    for before in graph.steps:
+        if isinstance(before, Branch):
+            for case in before.cases:
+                if case.to == step:
+                    return tuple(ref for ref in refs_of(case.when) if ref.startswith("lead."))
+            if before.otherwise == step:
+                found = dict.fromkeys(ref for case in before.cases for ref in refs_of(case.when))
+                return tuple(ref for ref in found if ref.startswith("lead."))
+    return ()
+
+
+def _reason(graph: Graph, before: Step, at: int) -> str:
+    match before:
+        case Branch():
+            if at < len(before.cases):
+                return condition_words(before.cases[at].when)
+            return "neither " + " nor ".join(condition_words(case.when) for case in before.cases)
+        case WaitFor():
+            if at < len(before.arms):
+                arm = before.arms[at]
+                return event_words(arm.on) if arm.on is not None else condition_words(arm.when)  # type: ignore[arg-type]
+            arms = [event_words(arm.on) if arm.on is not None else condition_words(arm.when) for arm in before.arms]  # type: ignore[arg-type]
+            return f"not {' nor '.join(arms)} within {span_words(before.within)}"
+        case Split():
+            return f"is in share {before.shares[at].name}"
+        case _:
+            return why(graph, before.id)
+
+
+def _name(ref: str) -> str:
+    return ref.removeprefix("lead.").replace("_", " ")
+
+
+def _match(value: Match) -> str:
+    return " or ".join(str(one) for one in value) if isinstance(value, tuple) else str(value)
