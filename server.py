@@ -39,7 +39,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
     try:
         if settings.inbox_port:
             smtp.start()
-        while not server.started and not serving.done():
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.02)
         if server.started:
             wiring.say_ready(f"server on http://{settings.host}:{settings.port}", ready_file)

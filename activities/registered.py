@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 from sqlmodel import Session
@@ -55,15 +56,15 @@ class RegisteredActivities:
     @coded
     async def run(self, request: StepInput) -> Done | Postponed | Exited:
         """Exit check, the call, and what follows."""
-        task = await self._database.write(self._before, request)
+        now = world_now(request)
+        task = await self._database.write(self._before, request, now)
         if not isinstance(task, tuple):
             return task
         name, call = task
         await self._registered[name](call)
-        return await self._database.write(self._after, request)
+        return await self._database.write(self._after, request, now)
 
-    def _before(self, session: Session, request: StepInput) -> tuple[str, RunTask] | Postponed | Exited:
-        now = world_now(request)
+    def _before(self, session: Session, request: StepInput, now: datetime) -> tuple[str, RunTask] | Postponed | Exited:
         place = resting.take(session, request.entry)
         if isinstance(place, Exited):
             return place
@@ -77,8 +78,8 @@ class RegisteredActivities:
         key = f"{request.entry}:{request.step}:{request.visit}"
         return step.activity, RunTask(lead=place.row.lead_id, key=key, args=step.args)
 
-    def _after(self, session: Session, request: StepInput) -> Done | Exited:
+    def _after(self, session: Session, request: StepInput, now: datetime) -> Done | Exited:
         place = resting.take(session, request.entry)
         if isinstance(place, Exited):
             return place
-        return Done(then=resting.follow(session, place, request.plan, world_now(request), self._setting))
+        return Done(then=resting.follow(session, place, request.plan, now, self._setting))

@@ -127,7 +127,9 @@ def _read(path: Path, report: ImportReport) -> Iterator[_Row]:
     head = next(line for line in text.splitlines() if line.strip())
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",\t;", key=head.count))
     try:
-        headings = [clean_text(heading).strip() for heading in next(cells for cells in reader if any(map(str.strip, cells)))]
+        headings = [
+            clean_text(heading).strip() for heading in next(cells for cells in reader if any(map(str.strip, cells)))
+        ]
     except csv.Error as error:
         raise BadInput(f"{path}: the first line cannot be read as CSV ({error}): save it as CSV again") from None
     fields = [field_of(heading) for heading in headings]
@@ -136,7 +138,9 @@ def _read(path: Path, report: ImportReport) -> Iterator[_Row]:
         raise BadInput(f"{path}: no column holds addresses (found {shown}): name one 'email' or 'メールアドレス'")
     twice = [name for name, times in Counter(field for field in fields if field is not None).items() if times > 1]
     if twice:
-        both = " and ".join(f"'{heading}'" for heading, field in zip(headings, fields, strict=True) if field == twice[0])
+        both = " and ".join(
+            f"'{heading}'" for heading, field in zip(headings, fields, strict=True) if field == twice[0]
+        )
         raise BadInput(f"{path}: the columns {both} both mean {twice[0]}: rename or remove one")
     while True:
         line = reader.line_num + 1
@@ -175,9 +179,15 @@ def _row(
         mine.append(RowProblem(line=line, column=heading_of["email"], value_hint=written[:40], reason=reason))
     if user_id is not None and len(user_id) > LONGEST_ID:
         column = heading_of["user_id"]
-        mine.append(RowProblem(line=line, column=column, value_hint=user_id[:40], reason=f"is longer than {LONGEST_ID} characters"))
+        mine.append(
+            RowProblem(
+                line=line, column=column, value_hint=user_id[:40], reason=f"is longer than {LONGEST_ID} characters"
+            )
+        )
     reading = read_traits(said)
-    mine += [RowProblem(line=line, column=bad.key, value_hint=bad.value, reason=bad.reason) for bad in reading.unreadable]
+    mine += [
+        RowProblem(line=line, column=bad.key, value_hint=bad.value, reason=bad.reason) for bad in reading.unreadable
+    ]
     if mine:
         problems += mine
         return None
@@ -204,5 +214,7 @@ def _text(path: Path) -> str:
     else:
         raise BadInput(f"{path}: is neither UTF-8 nor Shift_JIS (cp932): save it as 'CSV UTF-8'")
     if not text.strip():
-        raise BadInput(f"{path}: the file is empty: it needs a line of headings, such as 'email,name,company', and rows")
+        raise BadInput(
+            f"{path}: the file is empty: it needs a line of headings, such as 'email,name,company', and rows"
+        )
     return text

@@ -183,7 +183,7 @@ def configure_logging(*, quiet: bool = False) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        structlog.processors.ExceptionRenderer(_trace_without_words),
+        structlog.processors.ExceptionRenderer(_trace),
     ]
     render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain)
     structlog.configure(
@@ -203,10 +203,10 @@ def configure_logging(*, quiet: bool = False) -> None:
     logging.captureWarnings(True)
 
 
-def _trace_without_words(error: structlog.typing.ExcInfo) -> str:
+def _trace(exc_info: structlog.typing.ExcInfo) -> str:
     """Where it went wrong and the kind of error, for it and what caused it; never a message."""
     lines: list[str] = []
-    one: BaseException | None = error[1]
+    one: BaseException | None = exc_info[1]
     while one is not None:
         kind = type(one)
         lines.append(f"{kind.__module__}.{kind.__qualname__}")
@@ -221,5 +221,5 @@ def _frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
     return traceback.extract_tb(trace)[-8:]
 
 
-def _plain(out: TextIO, error: structlog.typing.ExcInfo) -> None:
-    out.write(_trace_without_words(error))
+def _plain(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    out.write(_trace(exc_info))

@@ -444,7 +444,7 @@ def test_sql_and_python_agree_on_every_pair_of_kinds(database: Database) -> None
         session.flush()
         scalars = [value for value in values if isinstance(value, (bool, int, float, str))]
         for to, op in itertools.product([*scalars, 0.10000000000000002, 2**53 - 1], ("eq", "gt", "ge", "lt", "le")):
-            asked = Compare(op=op, ref="lead.x", to=to)  # type: ignore[arg-type]
+            asked = Compare(op=op, ref="lead.x", to=to)
             found = set(session.exec(select(Lead.score).where(to_sql(asked, NOW))).all())
             assert found == {number for number, value in enumerate(values) if holds(asked, x=value)}, (op, to)
 

@@ -25,7 +25,14 @@ NOW = datetime(2026, 4, 1, 1, 0, tzinfo=UTC)
 SATO = "sato.kenji@aoba-seiki.example"
 
 
-def track(message_id: str, name: str = "Page Viewed", *, email: str | None = SATO, user_id: str | None = None, **properties: Any) -> Incoming:
+def track(
+    message_id: str,
+    name: str = "Page Viewed",
+    *,
+    email: str | None = SATO,
+    user_id: str | None = None,
+    **properties: Any,
+) -> Incoming:
     return Incoming(
         message_id=message_id, name=name, properties=properties, occurred_at=NOW, received_at=NOW,
         who=Who(email=email, user_id=user_id),
@@ -80,7 +87,11 @@ def test_unknown_address_becomes_a_lead_whose_first_event_is_its_creation(databa
 
     created, downloaded = events(database)
     assert (created.seq, created.name, created.message_id) == (1, "Lead Created", f"lead-created:{created.lead_id}")
-    assert (downloaded.seq, downloaded.name, downloaded.properties) == (2, "Content Downloaded", {"content": "whitepaper-iot"})
+    assert (downloaded.seq, downloaded.name, downloaded.properties) == (
+        2,
+        "Content Downloaded",
+        {"content": "whitepaper-iot"},
+    )
     assert created.routed_at is None
     assert downloaded.routed_at is None
     kept = lead(database, email=SATO)
@@ -127,7 +138,9 @@ def test_anonymous_events_wait_aside_and_wake_nobody(database: Database) -> None
     assert aside is not None
     assert aside.email is None
     assert aside.opted_out_at is not None
-    rows = database.write_now(lambda s: s.exec(select(Event).where(Event.lead_id == aside.id).order_by(col(Event.seq))).all())
+    rows = database.write_now(
+        lambda s: s.exec(select(Event).where(Event.lead_id == aside.id).order_by(col(Event.seq))).all()
+    )
     assert [(e.seq, e.properties["anonymous_id"]) for e in rows] == [(1, "A1"), (2, "A2")]
     assert all(e.routed_at is not None for e in rows)
 
@@ -137,7 +150,18 @@ def test_anonymous_events_wait_aside_and_wake_nobody(database: Database) -> None
 
 def test_identify_writes_the_traits_and_says_what_changed(database: Database) -> None:
     store(database, track("m0"))
-    store(database, identify("m1", lastName="佐藤", firstName="健司", company={"name": "青葉精機"}, jobTitle="課長", employees="1,200名", plan="pro"))
+    store(
+        database,
+        identify(
+            "m1",
+            lastName="佐藤",
+            firstName="健司",
+            company={"name": "青葉精機"},
+            jobTitle="課長",
+            employees="1,200名",
+            plan="pro",
+        ),
+    )
 
     known = lead(database, email=SATO)
     assert known is not None
@@ -170,11 +194,18 @@ def test_unreadable_traits_are_left_out_and_the_rest_goes_in(database: Database)
     store(database, identify("m1", stage="warm", score="many", timezone="Mars/Olympus", title="係長", language="ja-JP"))
     known = lead(database, email=SATO)
     assert known is not None
-    assert (known.stage, known.score, known.time_zone, known.title, known.language) == ("awareness", 0, None, "係長", "ja")
+    assert (known.stage, known.score, known.time_zone, known.title, known.language) == (
+        "awareness",
+        0,
+        None,
+        "係長",
+        "ja",
+    )
 
 
 def test_attributes_stay_within_their_bound(database: Database) -> None:
-    store(database, identify("m1", **{f"key{n}": "あ" * 1000 for n in range(40)}, small=1, **{"k" * 65: 1}))
+    many: dict[str, Any] = {f"key{n}": "あ" * 1000 for n in range(40)} | {"small": 1, "k" * 65: 1}
+    store(database, identify("m1", **many))
     known = lead(database, email=SATO)
     assert known is not None
     assert known.attributes["small"] == 1
@@ -201,7 +232,12 @@ def test_user_id_learns_its_address_from_a_later_event(database: Database) -> No
 
     store(database, track("m4", email=None, user_id="u2"))
     store(database, track("m5", email="tanaka@example.jp", user_id="u2"))
-    assert [e.name for e in events(database, "tanaka@example.jp")] == ["Lead Created", "Page Viewed", IDENTIFIED, "Page Viewed"]
+    assert [e.name for e in events(database, "tanaka@example.jp")] == [
+        "Lead Created",
+        "Page Viewed",
+        IDENTIFIED,
+        "Page Viewed",
+    ]
 
 
 def test_identify_moves_a_user_to_a_new_address_and_a_form_field_does_not(database: Database) -> None:
@@ -242,7 +278,9 @@ def test_user_id_stays_with_a_lead_that_has_an_address_of_its_own(database: Data
     )
 )  # fmt: skip
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whoever_is_named_in_whatever_order_every_event_is_stored_once(sqlite_database: Database, batches: list[list[Any]]) -> None:
+def test_whoever_is_named_in_whatever_order_every_event_is_stored_once(
+    sqlite_database: Database, batches: list[list[Any]]
+) -> None:
     before = count(sqlite_database, Event)
     made = 0
     for batch in batches:
@@ -271,18 +309,25 @@ def test_addresses_have_one_spelling(written: str, normal: str) -> None:
     assert normalise_email(written) == normal
 
 
-@pytest.mark.parametrize("written", ["", "sato", "a..b@example.jp", "sato@", "a b@docomo.ne.jp", "x\n@docomo.ne.jp", "a@b@c.jp", "\x00@a.jp"])
+@pytest.mark.parametrize(
+    "written", ["", "sato", "a..b@example.jp", "sato@", "a b@docomo.ne.jp", "x\n@docomo.ne.jp", "a@b@c.jp", "\x00@a.jp"]
+)
 def test_what_is_no_address_is_said_so(written: str) -> None:
     with pytest.raises(BadInput, match="not a mail address"):
         normalise_email(written)
 
 
 def test_upsert_finds_by_either_and_reports_the_change(database: Database) -> None:
-    def upsert(session: Session, **traits: Any) -> tuple[bool, dict[str, Any]]:
-        _, created, changed = upsert_lead(session, email="SATO.kenji@aoba-seiki.example", user_id="u1", traits=traits, now=NOW)
+    def upsert(session: Session, /, **traits: Any) -> tuple[bool, dict[str, Any]]:
+        _, created, changed = upsert_lead(
+            session, email="SATO.kenji@aoba-seiki.example", user_id="u1", traits=traits, now=NOW
+        )
         return created, changed
 
-    assert database.write_now(upsert, 役職="部長", 業種="manufacturing") == (True, {"title": "部長", "industry": "manufacturing"})
+    assert database.write_now(upsert, 役職="部長", 業種="manufacturing") == (
+        True,
+        {"title": "部長", "industry": "manufacturing"},
+    )
     assert database.write_now(upsert, 役職="部長", 業種="it") == (False, {"industry": "it"})
     assert database.write_now(upsert, 業種="it") == (False, {})
 
@@ -317,7 +362,9 @@ def test_traits_are_read_by_many_names(traits: dict[str, Any], columns: dict[str
 
 def test_same_message_on_eight_connections_is_stored_once(database: Database) -> None:
     for round_ in range(10):
-        answers = at_once(*[lambda r=round_: store(database, track(f"r{r}", email=f"r{r}@example.jp", user_id=f"u{r}"))] * 8)
+        answers = at_once(
+            *[lambda r=round_: store(database, track(f"r{r}", email=f"r{r}@example.jp", user_id=f"u{r}"))] * 8
+        )
         assert sum(answer.new for answer in answers) == 1
     assert count(database, Event) == 20
     assert count(database, Lead) == 10
@@ -325,7 +372,9 @@ def test_same_message_on_eight_connections_is_stored_once(database: Database) ->
 
 def test_same_message_for_eight_different_leads_is_stored_once(database: Database) -> None:
     for round_ in range(5):
-        answers = at_once(*[lambda n=n, r=round_: store(database, track(f"r{r}", email=f"lead{n}@example.jp")) for n in range(8)])
+        answers = at_once(
+            *[lambda n=n, r=round_: store(database, track(f"r{r}", email=f"lead{n}@example.jp")) for n in range(8)]
+        )
         assert sum(answer.new for answer in answers) == 1
     _orders_are_whole(database)
 
@@ -336,7 +385,11 @@ def test_parallel_writers_leave_no_gap_and_no_repeat_in_any_lead(database: Datab
     def writer(which: int) -> None:
         for batch in range(12):
             order = people if which % 2 else people[::-1]
-            store(database, *[track(f"w{which}-{batch}-{n}", email=who) for n, who in enumerate(order)], track(f"shared-{batch}", email=order[0]))
+            store(
+                database,
+                *[track(f"w{which}-{batch}-{n}", email=who) for n, who in enumerate(order)],
+                track(f"shared-{batch}", email=order[0]),
+            )
 
     at_once(*[lambda n=n: writer(n) for n in range(6)])
     assert count(database, Event) == len(people) + 6 * 12 * len(people) + 12

@@ -35,7 +35,7 @@ RETRY_AFTER = 5
 
 _KEY_CURE = (
     "Send a write key of this server (MEBAE_WRITE_KEYS) as the user name of Basic auth, with an empty password, or as "
-    "\"writeKey\" in the body."
+    '"writeKey" in the body.'
 )
 
 
@@ -44,7 +44,7 @@ def create_app(
 ) -> FastAPI:
     """The app. Without a write key nobody can send events; every request is answered 401."""
     if isinstance(write_keys, str):
-        raise BadInput("write_keys is one string: give a list, such as [\"key\"]")
+        raise BadInput('write_keys is one string: give a list, such as ["key"]')
     app = FastAPI(title="Mebae", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(_routes(Intake(database, write_keys, clock), database))
     for router in extra_routers:
@@ -79,7 +79,9 @@ class Intake:
             raise
         written = key_in(body)
         if not allowed and not self._is_key(written):
-            raise _unauthorised("There is no write key." if header is None and written is None else "The write key is wrong.")
+            raise _unauthorised(
+                "There is no write key." if header is None and written is None else "The write key is wrong."
+            )
         batch = read_batch(body, clock=self._clock, received=received, size=len(raw), kind=kind)
         await self._store(batch, self._clock.world(received))
         if not batch.rejected:

@@ -46,7 +46,9 @@ def unpack(raw: bytes, encoding: str = "") -> bytes:
     """The body without gzip, which is recognised by its first bytes: some clients gzip and do not say so."""
     if not raw.startswith(_GZIP):
         if "gzip" in encoding.lower() and not raw.lstrip().startswith((b"{", b"\xef\xbb\xbf{")):
-            raise HttpError(400, "bad-gzip", "Content-Encoding says gzip, but the body is not gzip: compress it or drop the header.")
+            raise HttpError(
+                400, "bad-gzip", "Content-Encoding says gzip, but the body is not gzip: compress it or drop the header."
+            )
         return raw
     # A decompressor that stops at the cap: a bomb of 5 GB costs 5 MB.
     unpacker = zlib.decompressobj(wbits=31)
@@ -69,16 +71,20 @@ def parse(raw: bytes) -> dict[str, Any]:
         body = json.loads(text, parse_int=_whole)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno} (character {error.pos})"
-        raise HttpError(400, "malformed-json", f"The body is not JSON: {error.msg} at {place}. Send one JSON object.") from None
+        raise HttpError(
+            400, "malformed-json", f"The body is not JSON: {error.msg} at {place}. Send one JSON object."
+        ) from None
     except RecursionError:
         body = _parse_apart(text)
     if not isinstance(body, dict):
-        raise HttpError(400, "malformed-json", "The body is JSON, but no object. Send one JSON object: {\"batch\": […]}.")
+        raise HttpError(400, "malformed-json", 'The body is JSON, but no object. Send one JSON object: {"batch": […]}.')
     return body
 
 
 def _too_large(what: str) -> HttpError:
-    return HttpError(413, "too-large", f"{what[0].upper()}{what[1:]}: split the batch into smaller ones and send them one by one.")
+    return HttpError(
+        413, "too-large", f"{what[0].upper()}{what[1:]}: split the batch into smaller ones and send them one by one."
+    )
 
 
 def _whole(digits: str) -> int | float:

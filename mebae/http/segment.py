@@ -54,16 +54,24 @@ class _Bad(Exception):
     """Why one event cannot be taken. Quotes nothing of it: the reason is logged."""
 
 
-def read_batch(body: Mapping[str, Any], *, clock: WorldClock, received: datetime, size: int, kind: Kind | None = None) -> Batch:
+def read_batch(
+    body: Mapping[str, Any], *, clock: WorldClock, received: datetime, size: int, kind: Kind | None = None
+) -> Batch:
     """Reads the body of `/v1/batch`, or (with a kind) of `/v1/track`, `/v1/identify` or `/v1/page`.
 
     `received` is the machine's time, `size` the body's bytes. `HttpError` only where there is nothing to read at all.
     """
     events: Any = [body] if kind is not None else body.get("batch")
     if not isinstance(events, list):
-        raise HttpError(400, "no-batch", "The body has no list under \"batch\". Send {\"batch\": [event, …]}, or one event to /v1/track.")
+        raise HttpError(
+            400,
+            "no-batch",
+            'The body has no list under "batch". Send {"batch": [event, …]}, or one event to /v1/track.',
+        )
     if len(events) > MOST_EVENTS:
-        raise HttpError(413, "too-many", f"The batch holds more than {MOST_EVENTS} events: split it and send the parts one by one.")
+        raise HttpError(
+            413, "too-many", f"The batch holds more than {MOST_EVENTS} events: split it and send the parts one by one."
+        )
     batch = Batch(incoming=[], places=[], rejected=[])
     for index, event in enumerate(events):
         try:
@@ -74,7 +82,9 @@ def read_batch(body: Mapping[str, Any], *, clock: WorldClock, received: datetime
     return batch
 
 
-def _read(event: Any, body: Mapping[str, Any], kind: Kind | None, clock: WorldClock, received: datetime, *, weigh: bool) -> Incoming:
+def _read(
+    event: Any, body: Mapping[str, Any], kind: Kind | None, clock: WorldClock, received: datetime, *, weigh: bool
+) -> Incoming:
     if isinstance(event, Unparsed):
         raise _Bad(event.reason)
     if not isinstance(event, dict):
@@ -117,7 +127,7 @@ def _name(event: Mapping[str, Any], kind: Kind) -> str:
         return IDENTIFIED if kind == "identify" else _PAGE_VIEWED
     name = event.get("event")
     if not isinstance(name, str) or not name.strip():
-        raise _Bad("is a track without an event name: set \"event\"")
+        raise _Bad('is a track without an event name: set "event"')
     if len(name) > LONGEST_ID:
         raise _Bad(f"has an event name of more than {LONGEST_ID} characters")
     if canonical(name) == IDENTIFIED:
@@ -150,12 +160,16 @@ def _identifier(value: Any, what: str) -> str:
 def _who(event: Mapping[str, Any], traits: Mapping[str, Any], properties: Mapping[str, Any], *, moves: bool) -> Who:
     """Whom an event is about. A user id that looks like an address is one."""
     user_id = _identifier(event["userId"], "userId") or None if event.get("userId") is not None else None
-    anonymous_id = _identifier(event["anonymousId"], "anonymousId") or None if event.get("anonymousId") is not None else None
+    anonymous_id = (
+        _identifier(event["anonymousId"], "anonymousId") or None if event.get("anonymousId") is not None else None
+    )
     if user_id == KEPT_ASIDE:
         raise _Bad("has a userId that is ours")
     if user_id is not None and "@" in user_id and (email := _address(user_id)) is not None:
         return Who(email=email, anonymous_id=anonymous_id, moves=moves)
-    written = [value for value in (traits.get("email"), properties.get("email")) if isinstance(value, str) and value.strip()]
+    written = [
+        value for value in (traits.get("email"), properties.get("email")) if isinstance(value, str) and value.strip()
+    ]
     email = next((address for one in written if (address := _address(one)) is not None), None)
     if email is None and user_id is None and anonymous_id is None:
         if written:

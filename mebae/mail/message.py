@@ -109,7 +109,7 @@ def address_spec(address: str) -> str:
     >>> address_spec("a..b@docomo.ne.jp")
     '"a..b"@docomo.ne.jp'
     >>> address_spec("info@芽生え.example")
-    'info@xn--q9jo4mh93x.example'
+    'info@xn--r8jv68r1si.example'
     """
     local, at, domain = address.strip().rpartition("@")
     if not at or not local or not domain or _CONTROL.search(address):

@@ -134,7 +134,7 @@ class SmtpTransport:
                 return receipt
             except (RelayRefused, RelayUnavailable) as fault:
                 # A definite no leaves the connection in order, but for 421, which announces its end.
-                clean = fault.raw[:1] in "45" and await self._reset(client)
+                clean = fault.raw[:1] in "45" and not fault.raw.startswith("421") and await self._reset(client)
                 raise
             except Exception:  # the caller's own no: withdraw the envelope and keep the line
                 clean = await self._reset(client)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,8 +20,9 @@ PAPERS = {
     "whitepaper-inspection": "点検記録デジタル化ガイド",
     "whitepaper-maintenance": "設備保全の進め方 入門",
 }
-BEHAVIOURS = ("prices", "reads", "clicks", "silent", "prices", "clicks", "silent", "reads")
-"""Role of one lead after the other: looks at prices, reads a page, clicks in mails, does nothing more."""
+AFTER_CASE = ("clicks", "prices", "silent")
+AFTER_OTHER = ("prices", "reads", "silent")
+"""What one reader after the other does with a mail: clicks in it, looks at prices, reads another page, nothing more."""
 
 
 @dataclass
@@ -29,8 +31,8 @@ class Member:
 
     lead: int
     email: str
-    name: str
     role: str
+    """Something special that it does; nothing for most."""
     user_id: str
     reacted: set[str] = field(default_factory=set)
 
@@ -49,6 +51,7 @@ class Cast:
         self.sent = 0
         self._by_lead = {member.lead: member for member in members}
         self._real = real
+        self._readers: Counter[str] = Counter()
         self._due: list[tuple[float, int, Callable[[], Any]]] = []
         self._order = itertools.count()
         self._client = Client(
@@ -76,21 +79,24 @@ class Cast:
         if member is None or step in member.reacted:
             return
         member.reacted.add(step)
-        first = step == "thanks"
-        match member.role:
-            case "prices" if not first:
+        if step == "thanks":
+            if member.role == "becomes sql":
+                self._later(now, 40, self._identify(member, {"qualification": "sql", "stage": "consideration", "score": 90}))
+            elif member.role == "warms up":
+                self._later(now, 10, self._page(member, "/cases"))
+                self._later(now, 11, self._identify(member, {"score": 72, "stage": "interest"}))
+            return
+        after = AFTER_CASE if step == "case-study" else AFTER_OTHER
+        match after[self._readers[step] % len(after)]:
+            case "clicks":
+                self._later(now, 20, self._track(member, "Email Link Clicked", {"mail": mail, "url": "https://example.com/"}))
+            case "prices":
                 self._later(now, 30, self._page(member, "/pricing"))
             case "reads":
                 self._later(now, 9, self._page(member, "/features"))
-            case "clicks":
-                self._later(now, 20, self._track(member, "Email Link Clicked", {"mail": mail, "url": "https://example.com/"}))
-            case "becomes sql" if first:
-                self._later(now, 40, self._identify(member, {"qualification": "sql", "stage": "consideration", "score": 90}))
-            case "warms up" if first:
-                self._later(now, 10, self._page(member, "/cases"))
-                self._later(now, 11, self._identify(member, {"score": 72, "stage": "interest"}))
             case _:
                 pass
+        self._readers[step] += 1
 
     def act(self, now: float) -> None:
         """Sends what is due."""
@@ -140,8 +146,7 @@ def choose_cast(session: Session) -> list[Member]:
     for nth, lead in enumerate([*taken, *others]):
         assert lead.id is not None
         assert lead.email is not None
-        role = special.get(nth) or BEHAVIOURS[nth % len(BEHAVIOURS)]
-        cast.append(Member(lead.id, lead.email, lead.name or lead.email, role, f"web-{lead.id}"))
+        cast.append(Member(lead.id, lead.email, special.get(nth, ""), f"web-{lead.id}"))
     # Those whom the scenario does not take come in between, as in life.
     for nth, stranger in enumerate(cast[36:]):
         cast.remove(stranger)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -13,7 +13,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from mebae.graph import Graph
-from mebae.programs.wording import looked_at, why
+from mebae.programs.wording import condition_words, looked_at, why
 from mebae.starting import REASONS
 from mebae.store.graphs import graph_of
 from mebae.store.tables import Delivery, Event, JourneyRow, Lead
@@ -58,73 +58,83 @@ def look(session: Session) -> Sight:
     return Sight(journeys, deliveries, graphs, events, unrouted)
 
 
-@dataclass
 class Story:
-    """Turns one look after the other into lines; each thing is told once."""
+    """Turns one look after the other into lines, a day of the world at a time; each thing is told once."""
 
-    zone: ZoneInfo
-    origin: datetime
-    _told: set[str] = field(default_factory=set)
-    _day: str = ""
-
-    def tell(self, sight: Sight, now: datetime) -> Iterator[str]:
-        """The lines for what is new."""
-        lines = [*self._entries(sight), *self._mails(sight), *self._ends(sight)]
-        heading = self.day(now)
-        if lines and heading != self._day:
-            self._day = heading
-            yield f"\n[bold]{heading}[/]"
-        yield from lines
+    def __init__(self, zone: ZoneInfo, begins: datetime) -> None:
+        self._zone, self._begins = zone, begins
+        self._told: set[str] = set()
+        self._day = ""
+        self._began: list[Lead] = []
+        self._refused: dict[str, list[Lead]] = defaultdict(list)
+        self._mails: dict[tuple[str, str, str, str], list[Lead]] = defaultdict(list)
+        self._ends: dict[tuple[str, str, str], list[Lead]] = defaultdict(list)
 
     def day(self, now: datetime) -> str:
         """Which day it is in the world."""
-        local = now.astimezone(self.zone)
-        nth = (local.date() - self.origin.astimezone(self.zone).date()).days + 1
+        local = now.astimezone(self._zone)
+        nth = (local.date() - self._begins.astimezone(self._zone).date()).days + 1
         return f"Day {nth} · {local:%a %Y-%m-%d}"
 
-    def _entries(self, sight: Sight) -> Iterator[str]:
-        entered: list[Lead] = []
-        refused: dict[str, list[Lead]] = defaultdict(list)
-        graph: Graph | None = None
-        for row, lead in sight.journeys:
-            if self._is_new(f"entry {row.entry}"):
-                graph = sight.graphs[row.version]
-                if row.status == JourneyStatus.REFUSED:
-                    refused[row.reason or ""].append(lead)
-                else:
-                    entered.append(lead)
-        if entered and graph is not None:
-            yield f"  [green]→[/] {_count(entered, 'journey')} began: {_people(entered)} [dim]({escape(why(graph, graph.start))})[/]"
-        for reason, leads in refused.items():
-            yield f"  [yellow]×[/] not taken: {_people(leads)} [dim]({REASONS.get(reason, reason)})[/]"
+    def tell(self, sight: Sight, now: datetime) -> list[str]:
+        """Takes note of what is new; when a day is over, its lines."""
+        day, lines = self.day(now), []
+        if day != self._day:
+            lines = self.rest(sight)
+            self._day = day
+        self._note(sight)
+        return lines
 
-    def _mails(self, sight: Sight) -> Iterator[str]:
-        groups: dict[tuple[str, str, str, str], list[Lead]] = defaultdict(list)
-        versions = {row.entry: row.version for row, _ in sight.journeys}
+    def rest(self, sight: Sight) -> list[str]:
+        """The lines that the present day has so far."""
+        lines = [*self._beginnings(sight), *self._letters(sight), *self._endings(sight)]
+        for noted in (self._began, self._refused, self._mails, self._ends):
+            noted.clear()
+        return [f"\n[bold]{self._day}[/]", *lines] if lines else []
+
+    def _note(self, sight: Sight) -> None:
+        versions = {}
+        for row, lead in sight.journeys:
+            versions[row.entry] = row.version
+            if self._is_new(f"entry {row.entry}"):
+                if row.status == JourneyStatus.REFUSED:
+                    self._refused[row.reason or ""].append(lead)
+                else:
+                    self._began.append(lead)
+            if row.status == JourneyStatus.ENDED and self._is_new(f"end {row.entry}"):
+                self._ends[row.outcome or "", row.reason or "", row.version].append(lead)
         for delivery, lead in sight.deliveries:
             if delivery.status in _OVER and self._is_new(f"delivery {delivery.id} {delivery.status}"):
-                key = (delivery.kind, delivery.status, delivery.step, versions[delivery.entry])
-                groups[key].append(lead)
-                if delivery.mail != delivery.step and delivery.kind == DeliveryKind.MARKETING:
-                    groups[key][-1] = lead
-        for (kind, status, step, version), leads in groups.items():
+                self._mails[delivery.kind, delivery.status, delivery.step, versions[delivery.entry]].append(lead)
+
+    def _beginnings(self, sight: Sight) -> Iterator[str]:
+        if self._began:
+            graph = next(iter(sight.graphs.values()))
+            reason = escape(why(graph, graph.start))
+            yield f"  [green]→[/] {_count(self._began, 'journey')} began [dim]({reason})[/]: {_people(self._began)}"
+        for reason, leads in self._refused.items():
+            yield f"  [yellow]×[/] not taken [dim]({REASONS.get(reason, reason)})[/]: {_people(leads)}"
+
+    def _letters(self, sight: Sight) -> Iterator[str]:
+        for (kind, status, step, version), leads in self._mails.items():
             graph = sight.graphs[version]
             reason, refs = escape(why(graph, step)), looked_at(graph, step)
             if status != DeliveryStatus.SENT:
-                yield f"  [bold red]![/] {step} {status}: {_people(leads)}"
+                yield f"  [bold red]![/] {step} was {status} for {_people(leads)}"
             elif kind == DeliveryKind.SALES:
-                yield f"  [magenta]☎[/] sales told about {_people(leads)} [dim](because: {reason})[/]"
+                yield f"  [magenta]☎[/] sales told [dim](because {reason})[/] about {_people(leads)}"
             else:
-                yield f"  [cyan]✉[/] [bold]{step}[/] to {_people(leads, refs)} [dim](because: {reason})[/]"
+                yield f"  [cyan]✉[/] [bold]{step}[/] [dim](because {reason})[/] to {_people(leads, refs)}"
 
-    def _ends(self, sight: Sight) -> Iterator[str]:
-        ends: dict[tuple[str, str], list[Lead]] = defaultdict(list)
-        for row, lead in sight.journeys:
-            if row.status == JourneyStatus.ENDED and self._is_new(f"end {row.entry}"):
-                ends[row.outcome or "", row.reason or ""].append(lead)
-        for (outcome, reason), leads in ends.items():
-            mark, word = ("[yellow]⇥[/]", "left") if outcome == "exited" else ("[green]■[/]", "ended")
-            yield f"  {mark} {_count(leads, 'journey')} {word} as [bold]{outcome}[/]{f' ({reason})' if reason else ''}: {_people(leads)}"
+    def _endings(self, sight: Sight) -> Iterator[str]:
+        for (outcome, reason, version), leads in self._ends.items():
+            if outcome == "exited":
+                left = sight.graphs[version].exits_when
+                if reason == "exits-when" and left is not None:
+                    reason = condition_words(left)
+                yield f"  [yellow]⇥[/] {_count(leads, 'journey')} left early [dim](because {escape(reason)})[/]: {_people(leads)}"
+            else:
+                yield f"  [green]■[/] {_count(leads, 'journey')} ended as [bold]{escape(outcome)}[/]: {_people(leads)}"
 
     def _is_new(self, what: str) -> bool:
         if what in self._told:
@@ -137,7 +147,7 @@ def stuck(sight: Sight, now: datetime, overdue: timedelta) -> list[JourneyRow]:
     """Journeys that should have gone on long ago. `overdue` is in the world's time."""
     late = []
     for row in sight.open:
-        since = row.deadline if row.status == JourneyStatus.RESTING else row.entered_at if row.status == JourneyStatus.STARTING else None
+        since = {JourneyStatus.RESTING: row.deadline, JourneyStatus.STARTING: row.entered_at}.get(JourneyStatus(row.status))
         if since is not None and since + overdue < now:
             late.append(row)
     return late
@@ -150,7 +160,8 @@ def outcomes(sight: Sight) -> list[tuple[str, int, float]]:
         if row.status == JourneyStatus.REFUSED:
             days[f"not taken ({row.reason})"].append(0.0)
         elif row.ended_at is not None and row.outcome is not None:
-            days[f"exited ({row.reason})" if row.outcome == "exited" else row.outcome].append((row.ended_at - row.entered_at) / timedelta(days=1))
+            name = f"left early ({row.reason})" if row.outcome == "exited" else row.outcome
+            days[name].append((row.ended_at - row.entered_at) / timedelta(days=1))
         else:
             days[f"still {row.status}"].append(0.0)
     return sorted((name, len(found), sum(found) / len(found)) for name, found in days.items())
@@ -169,7 +180,7 @@ def mails(sight: Sight) -> dict[str, Counter[str]]:
 def _people(leads: list[Lead], refs: Iterable[str] = ()) -> str:
     shown = [escape(_person(lead, refs)) for lead in leads[:SHOWN]]
     more = len(leads) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+    return f"{', '.join(shown)} and {more} more" if more else ", ".join(shown)
 
 
 def _person(lead: Lead, refs: Iterable[str]) -> str:

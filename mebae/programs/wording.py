@@ -113,17 +113,21 @@ def _reason(graph: Graph, before: Step, at: int) -> str:
         case Branch():
             if at < len(before.cases):
                 return condition_words(before.cases[at].when)
-            return "neither " + " nor ".join(condition_words(case.when) for case in before.cases)
+            return _none_of([condition_words(case.when) for case in before.cases])
         case WaitFor():
             if at < len(before.arms):
                 arm = before.arms[at]
                 return event_words(arm.on) if arm.on is not None else condition_words(arm.when)  # type: ignore[arg-type]
             arms = [event_words(arm.on) if arm.on is not None else condition_words(arm.when) for arm in before.arms]  # type: ignore[arg-type]
-            return f"not {' nor '.join(arms)} within {span_words(before.within)}"
+            return f"{_none_of(arms)} within {span_words(before.within)}"
         case Split():
             return f"is in share {before.shares[at].name}"
         case _:
             return why(graph, before.id)
+
+
+def _none_of(words: list[str]) -> str:
+    return f"not {words[0]}" if len(words) == 1 else "neither " + " nor ".join(words)
 
 
 def _name(ref: str) -> str:

@@ -224,7 +224,9 @@ class _Book:
             self.by_user[who.user_id] = slot
         if who.email is not None and (slot.email is None or (who.moves and slot.email != who.email)):
             slot.email = learned["email"] = who.email
-            self.by_email[who.email] = slot  # the old address means this lead until the batch ends, or both would claim it
+            self.by_email[who.email] = (
+                slot  # the old address means this lead until the batch ends, or both would claim it
+            )
         return slot, learned
 
     def _choose(self, ours: _Slot, theirs: _Slot) -> tuple[_Slot, dict[str, Any]]:
@@ -252,12 +254,13 @@ def gather(session: Session, whos: Sequence[Who], now: datetime) -> list[Found]:
     """
     book = _Book()
     emails, users = {who.email for who in whos if who.email}, {who.user_id for who in whos if who.user_id}
-    for known in session.exec(
+    known = (
         select(Lead.id, Lead.email, Lead.user_id)
         .where(or_(col(Lead.email).in_(emails), col(Lead.user_id).in_(users)))
         .order_by(col(Lead.id))
-    ):
-        book.enter(_Slot(*known, was=(known[1], known[2])))
+    )
+    for lead_id, email, user_id in session.exec(known):
+        book.enter(_Slot(lead_id, email, user_id, was=(email, user_id)))
     taken = [book.take(who) for who in whos]
     made = _make(session, (slot for slot in book.slots if slot.id is None and slot.same_as is None), now)
     _lock(session, {slot.id: slot for slot in book.slots if slot.id is not None and slot not in made}, now)

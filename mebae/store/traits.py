@@ -38,7 +38,18 @@ HEADINGS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Each field and the names it comes under, without regard to case, width, spaces, hyphens and underscores."""
 
-COLUMNS = ("name", "company", "title", "industry", "company_size", "language", "time_zone", "score", "stage", "qualification")
+COLUMNS = (
+    "name",
+    "company",
+    "title",
+    "industry",
+    "company_size",
+    "language",
+    "time_zone",
+    "score",
+    "stage",
+    "qualification",
+)
 """The fields that are columns of the leads table. Every other name is an attribute."""
 
 LONGEST_KEY = 64
@@ -145,7 +156,9 @@ def read_traits(traits: Mapping[str, Any]) -> Reading:
         if field_name is None:
             if len(name) > LONGEST_KEY:
                 shortened = name[:LONGEST_KEY]
-                reading.unreadable.append(Unreadable(shortened, "", f"the name is longer than {LONGEST_KEY} characters"))
+                reading.unreadable.append(
+                    Unreadable(shortened, "", f"the name is longer than {LONGEST_KEY} characters")
+                )
             else:
                 reading.attributes[name] = value
             continue

@@ -41,7 +41,11 @@ def track(**more: Any) -> dict[str, Any]:
 
 def test_track_comes_under_its_canonical_name() -> None:
     read_ = one(track(event="whitepaper downloaded", properties={"content": "whitepaper-iot"}))
-    assert (read_.name, read_.properties, read_.message_id) == ("Content Downloaded", {"content": "whitepaper-iot"}, "m1")
+    assert (read_.name, read_.properties, read_.message_id) == (
+        "Content Downloaded",
+        {"content": "whitepaper-iot"},
+        "m1",
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,7 +70,14 @@ def test_page_is_a_page_view_with_its_path(event: dict[str, Any], path: str | No
 
 
 def test_identify_takes_its_traits_from_context_too() -> None:
-    read_ = one({"type": "identify", "userId": "u1", "context": {"traits": {"email": "A@example.jp", "title": "課長"}}, "traits": {"title": "部長"}})
+    read_ = one(
+        {
+            "type": "identify",
+            "userId": "u1",
+            "context": {"traits": {"email": "A@example.jp", "title": "課長"}},
+            "traits": {"title": "部長"},
+        }
+    )
     assert (read_.who.email, read_.who.user_id, read_.who.moves) == ("a@example.jp", "u1", True)
     assert read_.traits == {"email": "A@example.jp", "title": "部長"}
 
@@ -143,7 +154,10 @@ def test_in_the_demo_minutes_are_days() -> None:
     assert read_.received_at - read_.occurred_at == timedelta(hours=12)
 
 
-@pytest.mark.parametrize("written", ["yesterday", "", 1e300, float("nan"), "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", True, {}, None])
+@pytest.mark.parametrize(
+    "written",
+    ["yesterday", "", 1e300, float("nan"), "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", True, {}, None],
+)
 def test_a_time_that_nobody_can_believe_counts_as_now(written: Any) -> None:
     for clock in (REAL, WorldClock(origin=RECEIVED, speed=86400)):
         read_ = one(track(timestamp=written), clock=clock)
@@ -152,7 +166,9 @@ def test_a_time_that_nobody_can_believe_counts_as_now(written: Any) -> None:
 
 def test_the_future_is_now_and_a_batch_from_last_year_stays_last_year() -> None:
     assert one(track(timestamp="2026-05-01T00:00:00Z")).occurred_at == RECEIVED
-    assert one(track(timestamp="2025-05-01T00:00:00+09:00"), sentAt=RECEIVED.isoformat()).occurred_at == datetime(2025, 4, 30, 15, tzinfo=UTC)
+    assert one(track(timestamp="2025-05-01T00:00:00+09:00"), sentAt=RECEIVED.isoformat()).occurred_at == datetime(
+        2025, 4, 30, 15, tzinfo=UTC
+    )
 
 
 # The body -------------------------------------------------------------------------------------------------------------
@@ -204,10 +220,27 @@ junk = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
-KEYS = ["type", "event", "userId", "anonymousId", "messageId", "properties", "traits", "context", "timestamp", "originalTimestamp", "sentAt", "name"]
+KEYS = [
+    "type",
+    "event",
+    "userId",
+    "anonymousId",
+    "messageId",
+    "properties",
+    "traits",
+    "context",
+    "timestamp",
+    "originalTimestamp",
+    "sentAt",
+    "name",
+]
 
 
-@given(st.lists(junk | st.dictionaries(st.sampled_from(KEYS), junk), max_size=5), st.sampled_from([None, "track", "identify", "page"]), st.floats(0.01, 1e6))
+@given(
+    st.lists(junk | st.dictionaries(st.sampled_from(KEYS), junk), max_size=5),
+    st.sampled_from([None, "track", "identify", "page"]),
+    st.floats(0.01, 1e6),
+)
 def test_whatever_is_sent_each_event_is_taken_or_rejected(events: list[Any], kind: Kind | None, speed: float) -> None:
     clock = WorldClock(origin=RECEIVED - timedelta(hours=1), speed=speed)
     if kind is not None:

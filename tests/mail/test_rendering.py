@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from mebae.mail.rendering import (
     BrokenMail,
     Rendered,
     Sender,
+    _text_config,
     choose_language,
     lead_values,
     parse_layout,
@@ -288,8 +290,14 @@ def test_two_hundred_leads_in_eight_threads_each_get_their_own_mail() -> None:
     def one(n: int) -> str:
         return render(source, LAYOUT, values(name=f"name{n}", company=f"company{n}")).text
 
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(one, range(200))) == [f"name{n}\n\n  * company{n}\n" for n in range(200)]
+    assert _text_config().css["body"] is not _text_config().css["body"], "Inscriptis writes on it"
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads in each other's way as often as can be
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(one, range(200))) == [f"name{n}\n\n  * company{n}\n" for n in range(200)]
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_language_falls_back_from_region_to_any_to_the_house_languages() -> None:

@@ -1,0 +1,174 @@
+"""Records open journeys, one at each kind of wait: `python -m tests.record_histories`.
+
+Run it once for a new kind of wait, and commit the file. Never record an old one again to make `test_replay.py` pass:
+a history that no longer replays is a journey of a user that would get stuck.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from mebae import contracts
+from mebae.authoring import (
+    Scenario,
+    branch,
+    clicked,
+    days,
+    entry,
+    go_to,
+    hours,
+    lead,
+    notify_sales,
+    on,
+    run,
+    send,
+    set_lead,
+    share,
+    split,
+    tag,
+    visited,
+    wait,
+    wait_for,
+    wait_until,
+    when,
+)
+from mebae.store.database import Database
+from mebae.store.migrate import migrate
+from mebae.store.tables import JourneyRow
+from tests.house import FAST, House, house
+
+HISTORIES = Path(__file__).parent / "histories"
+
+Story = Callable[[House], Awaitable[JourneyRow]]
+
+
+async def at_a_wait(mebae: House) -> JourneyRow:
+    graph = await mebae.publish(Scenario("at-a-wait", steps=[send("hello"), wait(days(300)), send("again")]))
+    row = await mebae.start(graph, await mebae.lead("a@aoba.example"))
+    await mebae.resting_at("hello/wait")
+    return row
+
+
+async def at_a_second_wait(mebae: House) -> JourneyRow:
+    """With a timer that fired, acts of every kind, a branch and a split behind it."""
+    graph = await mebae.publish(
+        Scenario(
+            "at-a-second-wait",
+            exits_when=lead.qualification == "sql",
+            steps=[
+                send("hello"),
+                wait(hours(12)),
+                tag("seen"),
+                set_lead(plan="pro"),
+                run("note"),
+                branch(when(lead.score >= 50, [notify_sales("熱い")]), otherwise=[send("basics")]),
+                split(share("a", 50, [send("again")]), share("b", 50, [send("other")])),
+                wait(days(300), id="long"),
+            ],
+        )
+    )
+    row = await mebae.start(graph, await mebae.lead("b@aoba.example", score=60))
+    await mebae.resting_at("long")
+    return row
+
+
+async def at_a_wait_for(mebae: House) -> JourneyRow:
+    """Heard once, and nudged once more for something that is no longer waited for."""
+    graph = await mebae.publish(
+        Scenario(
+            "at-a-wait-for",
+            steps=[
+                send("hello"),
+                wait_for(on(visited("/pricing"), [send("prices")]), within=days(300), otherwise=[]),
+                wait_for(
+                    on(clicked("hello"), []), when(lead.score >= 90, []), within=days(300), otherwise=[], id="second"
+                ),
+            ],
+        )
+    )
+    person = await mebae.lead("c@aoba.example")
+    row = await mebae.start(graph, person)
+    await mebae.resting_at("hello/wait_for")
+    await mebae.event(person, "Page Viewed", path="/pricing")
+    await mebae.event(person, "Page Viewed", path="/pricing")
+    await mebae.resting_at("second")
+    return row
+
+
+async def at_a_wait_until(mebae: House) -> JourneyRow:
+    graph = await mebae.publish(
+        Scenario("at-a-wait-until", steps=[wait_until(entry.ends_at, plus=hours(1), id="seminar"), send("thanks")])
+    )
+    row = await mebae.start(graph, await mebae.lead("d@aoba.example"), ends_at="2035-04-01T15:00:00+09:00")
+    await mebae.resting_at("seminar")
+    return row
+
+
+async def postponed(mebae: House) -> JourneyRow:
+    mebae.relay.at_rcpt = lambda _to: "451 4.7.1 greylisted"
+    graph = await mebae.publish(Scenario("postponed", steps=[send("hello"), wait(days(1)), send("again")]))
+    row = await mebae.start(graph, await mebae.lead("e@aoba.example"))
+    await mebae.resting_at("hello")
+    return row
+
+
+async def paused(mebae: House) -> JourneyRow:
+    row = await at_a_wait(mebae)
+    await mebae.quiet(row)
+    await mebae.handle(row).execute_update(contracts.PAUSE)
+    return row
+
+
+async def resumed(mebae: House) -> JourneyRow:
+    row = await paused(mebae)
+    await mebae.handle(row).execute_update(contracts.RESUME)
+    return row
+
+
+async def continued_as_new(mebae: House) -> JourneyRow:
+    graph = await mebae.publish(
+        Scenario(
+            "continued-as-new",
+            steps=[
+                send("hello"),
+                wait_for(on(clicked("hello"), [wait(days(300), id="long")]), within=hours(6), otherwise=[go_to("hello")]),
+            ],
+        )
+    )
+    person = await mebae.lead("f@aoba.example")
+    row = await mebae.start(graph, person)
+    await mebae.until(lambda _rows: len(mebae.relay.mails) >= 12)
+    await mebae.event(person, "Email Link Clicked", mail="hello")
+    await mebae.resting_at("long")
+    return row
+
+
+STORIES: list[Story] = [
+    at_a_wait, at_a_second_wait, at_a_wait_for, at_a_wait_until, postponed, paused, resumed, continued_as_new,
+]  # fmt: skip
+
+
+async def record() -> None:
+    for story in STORIES:
+        with tempfile.TemporaryDirectory() as folder:
+            url = f"sqlite:///{folder}/mebae.db"
+            migrate(url)
+            database = Database(url)
+            async with house(database, speed=FAST) as mebae:
+                row = await story(mebae)
+                if story is not paused:
+                    await mebae.quiet(row)
+                await asyncio.sleep(0.3)
+                handle = mebae.handle(row)
+                history = await handle.fetch_history()
+                (HISTORIES / f"{story.__name__}.json").write_text(history.to_json() + "\n")
+                print(f"{story.__name__}: {len(history.events)} events")
+            database.close()
+    await asyncio.sleep(0.2)
+
+
+if __name__ == "__main__":
+    asyncio.run(record())
