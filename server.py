@@ -13,6 +13,7 @@ import uvicorn
 from mebae import wiring
 from mebae.errors import BadInput
 from mebae.http.app import create_app
+from mebae.logs import configure_logging
 from mebae.mail.inbox import Inbox, InboxServer
 from mebae.mail.inbox_pages import inbox_routes
 from mebae.settings import Settings
@@ -60,5 +61,5 @@ def _listen(host: str, port: int) -> socket.socket:
 
 if __name__ == "__main__":
     ready_file = wiring.arguments("Takes in events over HTTP (the Segment spec) and shows the embedded inbox.")
-    wiring.configure_logging()
+    configure_logging()
     sys.exit(wiring.run_until_told(lambda: run(wiring.load_settings(), ready_file)))

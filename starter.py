@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from mebae import wiring
+from mebae.logs import configure_logging
 from mebae.programs.screen import journeys_table, properties, run_command, screen
 from mebae.starting import EntryRefused, JourneyLine, Started, list_journeys, signal, start
 
@@ -79,5 +80,5 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 
 if __name__ == "__main__":
-    wiring.configure_logging(quiet=True)
+    configure_logging(quiet=True)
     run_command(commands)

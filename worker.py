@@ -22,6 +22,7 @@ from activities.mail import MailActivities, MailSettings
 from activities.registered import REGISTERED, RegisteredActivities
 from mebae import contracts, wiring
 from mebae.loading import load_all
+from mebae.logs import configure_logging
 from mebae.mail.rendering import Sender as MailSender
 from mebae.mail.transport import SmtpTransport
 from mebae.publishing import publish
@@ -143,5 +144,5 @@ async def _look_for_mail_server(settings: Settings) -> None:
 
 if __name__ == "__main__":
     ready_file = wiring.arguments("Runs journeys: publishes the scenarios, sends mail, takes events to their journeys.")
-    wiring.configure_logging()
+    configure_logging()
     sys.exit(wiring.run_until_told(lambda: run(wiring.load_settings(), ready_file)))

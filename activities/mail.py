@@ -296,7 +296,7 @@ def _mail_of(session: Session, place: Place, step_id: str, now: datetime) -> str
 
 
 def _to_lead(session: Session, place: Place, delivery: Delivery, settings: MailSettings, now: datetime) -> Letter:
-    return letter_for_lead(session, place, delivery, settings.sender, now)
+    return letter_for_lead(session, place, delivery, settings.sender, zone=settings.zone, now=now)
 
 
 def _to_sales(session: Session, place: Place, delivery: Delivery, settings: MailSettings, now: datetime) -> Letter:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mebae.logs import configure_logging
 from mebae.programs.screen import run_command
 
 commands = typer.Typer(
@@ -94,7 +95,5 @@ def end(
 
 def main() -> None:
     """Where the command begins."""
-    from mebae import wiring
-
-    wiring.configure_logging(quiet=True)
+    configure_logging(quiet=True)
     run_command(commands)

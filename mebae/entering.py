@@ -16,7 +16,7 @@ from mebae.events import REQUESTED
 from mebae.graph import Graph
 from mebae.store.facts import LeadFacts
 from mebae.store.tables import Event, JourneyRow, Lead
-from mebae.timing import Calendar, Duration, moment_after
+from mebae.timing import Calendar, Duration, first_zone, moment_after
 from mebae.words import JourneyStatus
 
 OPEN = (JourneyStatus.STARTING, JourneyStatus.RUNNING, JourneyStatus.RESTING)
@@ -42,7 +42,7 @@ def enter(
     assert lead.id is not None
     properties: Mapping[str, Any] = event.properties if event is not None else {}
     key = _key(graph, properties)
-    reason = _refusal(session, graph, lead, key or "", properties, now, lead.time_zone or zone)
+    reason = _refusal(session, graph, lead, key or "", properties, now, first_zone(lead.time_zone, zone))
     if reason is None and key is None:
         reason = "no-key"
     row = JourneyRow(

@@ -7,8 +7,8 @@ MebaeError
 ├── NotFound            a scenario, lead or mail that was named does not exist (shows the nearest names)
 ├── BadInput            a row, event or option that cannot be read; names the place and the cure
 └── Refusal             an activity's no, as a code; nothing personal in it
-    ├── Temporary       trying again later can help   (MailServerUnavailable, DatabaseUnavailable)
-    └── Permanent       trying again cannot help      (RecipientRefused, MailInvalid)
+    ├── Temporary       trying again later can help   (MailServerUnavailable → RelayUnavailable, DatabaseUnavailable)
+    └── Permanent       trying again cannot help      (RecipientRefused → RelayRefused, MailInvalid → BrokenMail)
 ```
 
 The message of a `Refusal` is its code, because Temporal keeps messages for ever and in the clear: what a server really

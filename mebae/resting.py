@@ -34,7 +34,7 @@ from mebae.store.database import lock_lead
 from mebae.store.facts import LeadFacts
 from mebae.store.graphs import graph_of
 from mebae.store.tables import Event, JourneyRow, Lead
-from mebae.timing import Calendar, date_moment, moment_after
+from mebae.timing import Calendar, date_moment, first_zone, moment_after
 from mebae.words import JourneyStatus
 
 EARLY = timedelta(seconds=1)
@@ -215,7 +215,7 @@ def _look_back(session: Session, place: Place, arms: tuple[Arm, ...], marks: Mar
 def _deadline(place: Place, ask: Settling, since: datetime, at: Setting) -> datetime | None:
     """When a rest is over, in the lead's zone of now; None where the date is missing or unreadable."""
     step = place.graph.step(ask.step)
-    zone = place.lead.time_zone or at.zone
+    zone = first_zone(place.lead.time_zone, at.zone)
     match step:
         case WaitStep():
             return moment_after(step.span, since, zone, at.calendar, at=step.at, business=step.business)
@@ -223,7 +223,7 @@ def _deadline(place: Place, ask: Settling, since: datetime, at: Setting) -> date
             return moment_after(step.within, since, zone, at.calendar)
         case WaitUntil():
             value = place.facts(None, since).value(step.date)  # type: ignore[arg-type]
-            return date_moment(value, zone, plus=step.plus, minus=step.minus, at=step.at)
+            return date_moment(value, zone, plus=step.plus, minus=step.minus, at=step.at, calendar=at.calendar)
         case _:
             raise AssertionError(step)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from mebae.errors import BadInput
 from mebae.importing import ROWS_AT_ONCE, ImportReport, RowProblem, import_leads
@@ -37,11 +37,11 @@ def events(database: Database, lead: Lead) -> list[tuple[int, str]]:
 
 
 def everything(database: Database) -> list[dict[str, object]]:
-    return [
-        row.model_dump()
-        for table in (Lead, Event)
-        for row in database.write_now(lambda s, t=table: s.exec(select(t).order_by(t.id)).all())
-    ]
+    def work(session: Session) -> list[dict[str, object]]:
+        leads = session.exec(select(Lead).order_by(col(Lead.id))).all()
+        return [row.model_dump() for row in (*leads, *session.exec(select(Event).order_by(col(Event.id))).all())]
+
+    return database.write_now(work)
 
 
 def test_example_list_goes_in_whole_and_a_second_time_changes_nothing(database: Database) -> None:

@@ -21,6 +21,7 @@ from mebae.store.leads import Who, find_lead, normalise_email, set_values, upser
 from mebae.store.tables import Event, Lead
 from mebae.store.traits import LARGEST_ATTRIBUTES, read_traits
 
+ADDRESSES = [None, "a@example.jp", "b@example.jp", "c@example.jp"]
 NOW = datetime(2026, 4, 1, 1, 0, tzinfo=UTC)
 SATO = "sato.kenji@aoba-seiki.example"
 
@@ -271,7 +272,7 @@ def test_user_id_stays_with_a_lead_that_has_an_address_of_its_own(database: Data
 @given(
     st.lists(
         st.lists(
-            st.tuples(st.sampled_from([None, "a@example.jp", "b@example.jp", "c@example.jp"]), st.sampled_from([None, "u1", "u2", "u3"]), st.booleans()),
+            st.tuples(st.sampled_from(ADDRESSES), st.sampled_from([None, "u1", "u2", "u3"]), st.booleans()),
             min_size=1, max_size=6,
         ),
         min_size=1, max_size=4,

@@ -110,7 +110,7 @@ class Intake:
     def _is_key(self, given: str | None) -> bool:
         """Compared with every key in constant time, so that the time of an answer tells nothing about the keys."""
         said = (given or "").encode(errors="replace")
-        return any([hmac.compare_digest(said, key) for key in self._keys])
+        return sum(hmac.compare_digest(said, key) for key in self._keys) > 0
 
 
 def _routes(intake: Intake, database: Database) -> APIRouter:

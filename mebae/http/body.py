@@ -121,20 +121,20 @@ def _event_spans(text: str) -> Iterator[tuple[int, int]]:
     """Where the elements of the top-level `batch` array begin and end. Only ever used on valid or hopeless JSON."""
     depth, start, in_batch, last_string = 0, -1, False, ""
     for found in _TOKEN.finditer(text):
-        token = found[0]
-        if token in "[{":
+        mark = found[0]
+        if mark in "[{":
             depth += 1
-            if depth == 2 and token == "[" and last_string == '"batch"':
+            if depth == 2 and mark == "[" and last_string == '"batch"':
                 in_batch, start = True, found.end()
-        elif token in "]}":
+        elif mark in "]}":
             depth -= 1
             if in_batch and depth == 1:
                 if text[start : found.start()].strip():
                     yield start, found.start()
                 return
-        elif token == ",":
+        elif mark == ",":
             if in_batch and depth == 2:
                 yield start, found.start()
                 start = found.end()
         elif depth == 1:
-            last_string = token
+            last_string = mark

@@ -19,6 +19,7 @@ from mebae.mail.rendering import BrokenMail, Rendered, Sender, choose_language, 
 from mebae.mail.sales import SalesNote, sales_notification
 from mebae.resting import Place
 from mebae.store.tables import Delivery, Event
+from mebae.timing import first_zone
 from mebae.words import DeliveryKind, DeliveryStatus
 
 RECENT = 10
@@ -58,7 +59,9 @@ class Composed:
     forms: tuple[str, ...]
 
 
-def letter_for_lead(session: Session, place: Place, delivery: Delivery, sender: Sender, now: datetime) -> Letter:
+def letter_for_lead(
+    session: Session, place: Place, delivery: Delivery, sender: Sender, *, zone: str, now: datetime
+) -> Letter:
     """A scenario's mail in the lead's language. Raises `BrokenMail` where no text was ever published."""
     scenario, lead = place.graph.scenario, place.lead
     sources = mail_sources(session, scenario, delivery.mail)
@@ -74,6 +77,7 @@ def letter_for_lead(session: Session, place: Place, delivery: Delivery, sender: 
         "sender": sender,
         "unsubscribe_url": None,
         "language": language or lead.language,
+        "time_zone": first_zone(lead.time_zone, zone),
     }
     where = f"{scenario}/{delivery.mail}.{language}.md" if language else f"{scenario}/{delivery.mail}.md"
     content = MailContent(source, where, layout_source(session), values)

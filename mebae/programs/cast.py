@@ -139,8 +139,8 @@ def choose_cast(session: Session) -> list[Member]:
     inside = (col(Lead.industry).in_(("manufacturing", "construction")), Lead.qualification == "none")
     leads = session.exec(select(Lead).where(col(Lead.email).is_not(None)).order_by(col(Lead.id))).all()
     wanted = set(session.exec(select(Lead.id).where(*inside)).all())
-    taken = [lead for lead in leads if lead.id in wanted][:36]
-    others = [lead for lead in leads if lead.id not in wanted][:4]
+    taken = _spread([lead for lead in leads if lead.id in wanted], 36)
+    others = _spread([lead for lead in leads if lead.id not in wanted], 4)
     special = {2: "becomes sql", 5: "both papers", 9: "same paper twice", 13: "warms up", 21: "becomes sql", 24: "warms up"}
     cast = []
     for nth, lead in enumerate([*taken, *others]):
@@ -152,6 +152,11 @@ def choose_cast(session: Session) -> list[Member]:
         cast.remove(stranger)
         cast.insert(4 + 9 * nth, stranger)
     return cast
+
+
+def _spread(leads: list[Lead], count: int) -> list[Lead]:
+    """So many of them, from the whole length of the list."""
+    return [leads[nth * len(leads) // count] for nth in range(count)] if len(leads) > count else leads
 
 
 def mails_out(session: Session) -> list[tuple[int, str, str]]:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
@@ -15,7 +15,9 @@ from rich.table import Table
 
 from mebae.conditions import Scalar
 from mebae.errors import BadInput, MebaeError
-from mebae.starting import JourneyLine
+
+if TYPE_CHECKING:
+    from mebae.starting import JourneyLine
 
 
 def screen() -> Console:

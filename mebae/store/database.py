@@ -6,6 +6,7 @@ On SQLite every writing transaction is `BEGIN IMMEDIATE`: deferred ones failed 2
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import sqlite3
 import time
@@ -78,11 +79,19 @@ def lock_lead(session: Session, lead_id: int) -> Lead | None:
 def _engine(url: str, threads: int) -> Engine:
     if not url.startswith("sqlite"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-        return create_engine(url, pool_size=threads, max_overflow=2, pool_pre_ping=True, pool_recycle=1800)
+        return create_engine(
+            url, pool_size=threads, max_overflow=2, pool_pre_ping=True, pool_recycle=1800, json_serializer=_to_json
+        )
     path = url.removeprefix("sqlite:///")
     if path and path != url:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, pool_size=threads, max_overflow=2)
+    engine = create_engine(
+        url,
+        connect_args={"timeout": 30, "check_same_thread": False},
+        pool_size=threads,
+        max_overflow=2,
+        json_serializer=_to_json,
+    )
 
     @event.listens_for(engine, "connect")
     def _connect(connection: sqlite3.Connection, _record: Any) -> None:
@@ -95,6 +104,11 @@ def _engine(url: str, threads: int) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _to_json(value: Any) -> str:
+    """Japanese as it is; NaN and Infinity, which are no JSON and would break every later query, are refused here."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _may_pass(error: DBAPIError) -> bool:

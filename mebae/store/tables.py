@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, DateTime, Index, Text, TypeDecorator, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Index, Integer, Text, TypeDecorator, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlmodel import Field, SQLModel
@@ -18,6 +18,9 @@ SQLModel.metadata.naming_convention = {
     "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+"""Events are many: 64 bits. On SQLite only `INTEGER` counts up by itself, and it has 64 bits anyway."""
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
@@ -54,7 +57,7 @@ class Lead(SQLModel, table=True):
 
     __tablename__ = "leads"
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     email: str | None = Field(default=None, unique=True, index=True)
     """Normalised (lower case, stripped); as the person wrote it otherwise."""
     user_id: str | None = Field(default=None, unique=True, index=True)
@@ -90,8 +93,8 @@ class Event(SQLModel, table=True):
         Index("ix_events_lead_name", "lead_id", "name", "occurred_at"),
     )
 
-    id: int | None = Field(default=None, primary_key=True)
-    lead_id: int = Field(foreign_key="leads.id")
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+    lead_id: int = Field(foreign_key="leads.id", sa_type=BigId)
     seq: int
     """The place in the lead's stored order, from 1."""
     message_id: str = Field(unique=True)
@@ -161,14 +164,14 @@ class JourneyRow(SQLModel, table=True):
         Index("ix_journeys_lead", "lead_id", "status"),
     )  # fmt: skip
 
-    entry: int | None = Field(default=None, primary_key=True)
+    entry: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     cause: str = Field(unique=True)
     """What made it: `event:<id>:<scenario>` or `command:<id>`. Once per cause."""
     scenario: str = Field(index=True)
     version: str
-    lead_id: int = Field(foreign_key="leads.id")
+    lead_id: int = Field(foreign_key="leads.id", sa_type=BigId)
     key: str = ""
-    entry_event_id: int | None = Field(default=None, foreign_key="events.id")
+    entry_event_id: int | None = Field(default=None, foreign_key="events.id", sa_type=BigId)
     status: str
     reason: str | None = None
     """Why it was refused, or how it ended by exit."""
@@ -196,10 +199,10 @@ class Nudge(SQLModel, table=True):
         Index("ix_nudges_unsent", "id", sqlite_where=text("sent_at IS NULL"), postgresql_where=text("sent_at IS NULL")),
     )
 
-    id: int | None = Field(default=None, primary_key=True)
-    entry: int = Field(foreign_key="journeys.entry")
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+    entry: int = Field(foreign_key="journeys.entry", sa_type=BigId)
     trigger: str
-    event_id: int
+    event_id: int = Field(sa_type=BigId)
     created_at: datetime = _time(nullable=False)
     sent_at: datetime | None = _time()
 
@@ -210,11 +213,11 @@ class Delivery(SQLModel, table=True):
     __tablename__ = "deliveries"
     __table_args__ = (UniqueConstraint("entry", "step", "visit"), Index("ix_deliveries_lead", "lead_id", "sent_at"))
 
-    id: int | None = Field(default=None, primary_key=True)
-    entry: int = Field(foreign_key="journeys.entry")
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+    entry: int = Field(foreign_key="journeys.entry", sa_type=BigId)
     step: str
     visit: int
-    lead_id: int = Field(foreign_key="leads.id")
+    lead_id: int = Field(foreign_key="leads.id", sa_type=BigId)
     kind: str
     mail: str
     language: str | None = None
@@ -243,9 +246,9 @@ class GateRow(SQLModel, table=True):
     __tablename__ = "gate_answers"
     __table_args__ = (Index("ix_gate_lead", "lead_id", "asked_at"),)
 
-    id: int | None = Field(default=None, primary_key=True)
-    lead_id: int
-    entry: int
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+    lead_id: int = Field(sa_type=BigId)
+    entry: int = Field(sa_type=BigId)
     step: str
     visit: int
     attempt: int

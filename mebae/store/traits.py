@@ -21,12 +21,18 @@ from mebae.errors import did_you_mean
 from mebae.words import QUALIFICATIONS, STAGES
 
 HEADINGS: dict[str, tuple[str, ...]] = {
-    "email": ("email", "email address", "e-mail", "mail", "mail address", "メール", "メールアドレス", "Eメール", "電子メール", "電子メールアドレス"),
+    "email": (
+        "email", "email address", "e-mail", "mail", "mail address",
+        "メール", "メールアドレス", "Eメール", "電子メール", "電子メールアドレス",
+    ),
     "user_id": ("user id", "ユーザーID", "会員ID", "顧客ID", "会員番号", "顧客番号"),
     "name": ("name", "full name", "氏名", "名前", "お名前", "担当者名", "担当者"),
     "last_name": ("last name", "family name", "surname", "姓", "苗字"),
     "first_name": ("first name", "given name", "名"),
-    "company": ("company", "company name", "organization", "organisation", "account", "会社", "会社名", "企業", "企業名", "法人名", "貴社名", "勤務先"),
+    "company": (
+        "company", "company name", "organization", "organisation", "account",
+        "会社", "会社名", "企業", "企業名", "法人名", "貴社名", "勤務先",
+    ),
     "title": ("title", "job title", "position", "役職", "役職名", "肩書", "肩書き"),
     "industry": ("industry", "業種", "業界"),
     "company_size": ("company size", "employees", "employee count", "number of employees", "従業員数", "社員数", "従業員規模", "企業規模"),

@@ -215,8 +215,9 @@ def test_poison_in_one_event_is_cleaned() -> None:
     assert incoming.properties == {"n": None, "s": "\ufffd", "f": None, "raw": "\ufffd"}
 
 
+WORDS = ["track", "page", "identify", "sato@example.jp", "2026-04-01T00:00:00Z"]
 junk = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["track", "page", "identify", "sato@example.jp", "2026-04-01T00:00:00Z"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(WORDS),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip

@@ -11,7 +11,7 @@ import sqlmodel.sql.sqltypes
 from alembic import op
 from sqlalchemy import Text
 
-from mebae.store.tables import Json, UtcDateTime
+from mebae.store.tables import BigId, Json, UtcDateTime
 ${imports if imports else ""}
 
 revision: str = ${repr(up_revision)}

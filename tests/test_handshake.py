@@ -1,0 +1,594 @@
+"""Router, sender and resting journeys: nothing is missed and nothing counts twice, whatever happens in between (DESIGN §6)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from threading import Barrier
+from typing import Any, cast
+
+import pytest
+from sqlmodel import Session, col, func, select
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.testing import WorkflowEnvironment
+
+from mebae import contracts, resting
+from mebae.authoring import Scenario, clicked, days, downloaded, end, lead, on, send, set_lead, visited, wait_for, when
+from mebae.events import IDENTIFIED
+from mebae.graph import Graph, WaitFor
+from mebae.journey import EXIT, Exited, Heard, Marks, Resting, Settling
+from mebae.router import Router, route
+from mebae.sender import Sender
+from mebae.settings import Settings
+from mebae.store.database import Database, lock_lead
+from mebae.store.tables import Event, JourneyRow, Lead, Nudge
+from mebae.timing import Calendar
+from mebae.words import JourneyStatus
+from tests.dev_server import dev_server
+from tests.house import House, Relay, house, store_event
+
+NOON = datetime(2026, 4, 1, 3, 0, tzinfo=UTC)
+TOKYO = "Asia/Tokyo"
+AT = resting.Setting(TOKYO, Calendar())
+
+# An event meets a journey that goes to rest ------------------------------------------------------------------------------
+
+TWO_WAITS = Scenario(
+    "two-waits",
+    exits_when=lead.qualification == "sql",
+    steps=[
+        wait_for(on(visited("/pricing")), when(lead.score >= 50), within=days(7), otherwise=[end("late")], id="first"),
+        wait_for(on(visited("/pricing")), within=days(7), otherwise=[end("once")], id="second"),
+        end("twice"),
+    ],
+)
+
+
+@dataclass
+class Meeting:
+    """One lead whose journey goes to rest while something happens to it."""
+
+    lead: int
+    entry: int
+    what: str
+    """`visit`, `score` or `exit`."""
+    answer: Any = None
+
+
+def meetings(session: Session, graph: Graph, count: int) -> list[Meeting]:
+    leads = [Lead(email=f"lead-{n}@aoba.example", created_at=NOON, updated_at=NOON) for n in range(count)]
+    session.add_all(leads)
+    session.flush()
+    rows = [
+        JourneyRow(
+            cause=f"command:{one.id}", scenario=graph.scenario, version=graph.version, lead_id=one.id or 0,
+            status=JourneyStatus.RUNNING, step=graph.start, entered_at=NOON,
+        )
+        for one in leads
+    ]  # fmt: skip
+    session.add_all(rows)
+    session.flush()
+    return [
+        Meeting(row.lead_id, row.entry or 0, ("visit", "score", "visit", "exit")[n % 4]) for n, row in enumerate(rows)
+    ]
+
+
+def nap() -> None:
+    """Lets the other one in, somewhere."""
+    if random.random() < 0.7:
+        time.sleep(random.random() * 0.004)
+
+
+def settle(session: Session, entry: int, ask: Settling) -> Any:
+    """What the resting activity does in its transaction, with pauses in which the world goes on."""
+    place = resting.take(session, entry)
+    if isinstance(place, Exited):
+        return place
+    nap()
+    answer = resting.settle(session, place, ask, NOON, AT)
+    session.flush()
+    nap()
+    return answer
+
+
+def happen(session: Session, meeting: Meeting) -> None:
+    """What ingestion does: the event, and what it changes of the lead, in one transaction."""
+    person = lock_lead(session, meeting.lead)
+    assert person is not None
+    if meeting.what == "visit":
+        store_event(session, meeting.lead, f"m-{meeting.lead}", "Page Viewed", {"path": "/pricing"}, NOON)
+    else:
+        if meeting.what == "score":
+            person.score = 70
+        else:
+            person.qualification = "sql"
+        store_event(session, meeting.lead, f"m-{meeting.lead}", IDENTIFIED, {}, NOON)
+    session.flush()
+    nap()
+
+
+def routed(session: Session) -> int:
+    done = route(session, now=NOON, zone=TOKYO)
+    session.flush()
+    nap()
+    return done
+
+
+def meet(database: Database, some: list[Meeting]) -> None:
+    """Two threads a meeting: one puts the journey to rest, the other stores what happens and routes."""
+    together = Barrier(2)
+
+    def rests() -> None:
+        for one in some:
+            together.wait(30)
+            nap()
+            one.answer = database.write_now(settle, one.entry, Settling("first", Marks()))
+
+    def happens() -> None:
+        for one in some:
+            together.wait(30)
+            nap()
+            database.write_now(happen, one)
+            nap()
+            database.write_now(routed)
+
+    with ThreadPoolExecutor(2) as both:
+        for future in [both.submit(rests), both.submit(happens)]:
+            future.result()
+
+
+def check(database: Database, graph: Graph, all_: list[Meeting]) -> Counter[str]:
+    """In every meeting the journey hears of it exactly once: from its own look back, or from a nudge."""
+    while database.write_now(routed):
+        pass
+    first = graph.step("first")
+    assert isinstance(first, WaitFor)
+    visit, score = (arm.id for arm in first.arms)
+    wanted = {"visit": visit, "score": score, "exit": EXIT}
+    nudges: dict[int, list[str]] = {}
+    for nudge in database.write_now(lambda s: list(s.exec(select(Nudge)))):
+        nudges.setdefault(nudge.entry, []).append(nudge.trigger)
+    ways: Counter[str] = Counter()
+    for one in all_:
+        told = nudges.get(one.entry, [])
+        answer = one.answer
+        if isinstance(answer, Resting):
+            assert told == [wanted[one.what]], f"{one} rests and was told {told}"
+            again = Settling("first", Marks(), since=answer.since)
+            answer = database.write_now(settle, one.entry, again)
+            ways[f"{one.what}: nudged"] += 1
+        else:
+            assert told == [], f"{one} knew it and was told {told}"
+            ways[f"{one.what}: seen"] += 1
+        if one.what == "exit":
+            assert answer == Exited("exits-when")
+            continue
+        seq = 1 if one.what == "visit" else 0
+        assert answer == Heard(wanted[one.what], seq), one
+        # The next wait wants the same event, and does not get it again.
+        after = database.write_now(settle, one.entry, Settling("second", Marks(heard=seq)))
+        assert isinstance(after, Resting), f"{one} counted twice"
+    return ways
+
+
+@pytest.mark.parametrize(("kind", "count"), [("postgres", 3000), ("sqlite", 400)])
+async def test_what_happens_while_a_journey_goes_to_rest_is_heard_exactly_once(
+    kind: str, count: int, request: pytest.FixtureRequest
+) -> None:
+    url = str(request.getfixturevalue(f"{kind}_url"))
+    if kind == "postgres":  # thousands of commits; what they show to each other does not depend on the disk
+        url += "?options=-csynchronous_commit%3Doff"
+    database = Database(url, threads=12)
+    try:
+        graph = await House(database, cast(Client, None), Relay(), Settings()).publish(TWO_WAITS)
+        everybody = await database.write(meetings, graph, count)
+        pairs = 5 if kind == "postgres" else 2
+        with ThreadPoolExecutor(pairs) as pool:
+            for future in [pool.submit(meet, database, everybody[n::pairs]) for n in range(pairs)]:
+                await asyncio.wrap_future(future)
+        ways = await asyncio.to_thread(check, database, graph, everybody)
+        # It proves something only if both ways were taken often.
+        assert len(ways) == 6, ways
+        assert min(ways.values()) >= count / 80, ways
+    finally:
+        database.close()
+
+
+# Several routers and senders ---------------------------------------------------------------------------------------------
+
+WAITING = Scenario(
+    "waiting",
+    enters_on=downloaded("whitepaper-*"),
+    re_enter="always",
+    steps=[wait_for(on(visited("/pricing"), [end("priced")]), within=days(7), otherwise=[end("late")], id="look")],
+)
+AT_ONCE_OVER = Scenario("at-once", enters_on=downloaded("whitepaper-*"), steps=[set_lead(plan="trial"), end("done")])
+
+
+class Watched:
+    """A Temporal client that counts what it really did: runs made, signals given."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.runs: Counter[int] = Counter()
+        """By entry."""
+        self.signals: Counter[tuple[int, str, int]] = Counter()
+        self.around: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] = lambda call: call()
+
+    async def start_workflow(self, name: str, start: contracts.JourneyInput, **options: Any) -> Any:
+        async def call() -> Any:
+            handle = await self._client.start_workflow(name, start, **options)
+            self.runs[start.entry] += 1
+            return handle
+
+        return await self.around(call)
+
+    def get_workflow_handle(self, workflow_id: str) -> Any:
+        handle = self._client.get_workflow_handle(workflow_id)
+
+        class Handle:
+            describe = handle.describe
+
+            async def signal(_, name: str, nudged: contracts.Nudged) -> None:  # noqa: N805
+                async def call() -> None:
+                    await handle.signal(name, nudged)
+                    self.signals[(nudged.entry, nudged.trigger, nudged.event)] += 1
+
+                await self.around(call)
+
+        return Handle()
+
+    def as_client(self) -> Client:
+        return cast(Client, self)
+
+
+@pytest.mark.parametrize("scenario", [WAITING, AT_ONCE_OVER], ids=lambda scenario: str(scenario.id))
+async def test_two_routers_and_two_senders_start_each_journey_once(database: Database, scenario: Scenario) -> None:
+    """Also of journeys that are over at once: then the second sender finds neither a run under way nor a row to be told by."""
+    count = 200
+    async with house(database, programs=False) as mebae:
+        await mebae.publish(scenario)
+        leads = [await mebae.lead(f"lead-{n}@aoba.example") for n in range(count)]
+        for one in leads:
+            await mebae.event(one, "Content Downloaded", content="whitepaper-1")
+        watched = Watched(mebae.client)
+        handled = 0
+
+        async def router() -> None:
+            nonlocal handled
+            for _ in range(20 * count):
+                done = await database.write(route, now=mebae.now(), zone=TOKYO)
+                handled += done
+                await asyncio.sleep(0 if done else 0.02)
+
+        senders = [Sender(database, watched.as_client(), clock=mebae.clock) for _ in range(2)]
+        tasks = [asyncio.create_task(one) for one in (router(), router(), senders[0].run(), senders[1].run())]
+        over = "resting" if scenario is WAITING else "ended"
+        try:
+            rows = await mebae.until(lambda rows: len(rows) == count and all(row.status == over for row in rows), seconds=60)
+            if scenario is WAITING:
+                for one in leads:
+                    await mebae.event(one, "Page Viewed", path="/pricing")
+                rows = await mebae.ended(seconds=60)
+                assert {row.outcome for row in rows} == {"priced"}
+                handled -= count
+        finally:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+        assert handled == count, "an event was routed twice, or never"
+        assert sorted(row.lead_id for row in rows) == sorted(leads)
+        assert watched.runs == {row.entry: 1 for row in rows}
+        if scenario is WAITING:
+            assert {entry for entry, _, _ in watched.signals} == set(watched.runs)
+
+
+# A crash between any two steps -------------------------------------------------------------------------------------------
+
+
+class Crash(Exception):
+    """The process is gone."""
+
+
+class Fuse:
+    """Counts steps, and kills the process before or after the n-th of them."""
+
+    def __init__(self, at: int, moment: str) -> None:
+        self.at, self.moment, self.steps = at, moment, 0
+
+    async def around(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        self.steps += 1
+        if self.steps == self.at and self.moment == "before":
+            raise Crash
+        result = await call()
+        if self.steps == self.at:
+            raise Crash
+        return result
+
+
+class Fragile:
+    """A database whose transactions count as steps."""
+
+    def __init__(self, database: Database, fuse: Fuse) -> None:
+        self._database, self._fuse = database, fuse
+
+    async def write(self, work: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return await self._fuse.around(partial(self._database.write, work, *args, **kwargs))
+
+    read = write
+
+
+async def run_programs(mebae: House, watched: Watched, fuse: Fuse) -> None:
+    """A router and a sender at work until there is nothing left to do."""
+    fragile = cast(Database, Fragile(mebae.database, fuse))
+    watched.around = fuse.around
+    sender = Sender(fragile, watched.as_client(), clock=mebae.clock, machine=mebae.machine)
+    while await fragile.write(route, now=mebae.now(), zone=TOKYO) or await sender.deliver():
+        pass
+
+
+async def test_a_crash_between_any_two_steps_loses_nothing_and_starts_nothing_twice(database: Database) -> None:
+    """Commit, start, signal, mark: the process dies before or after each of them, and a fresh one goes on."""
+    async with house(database, programs=False) as mebae:
+        await mebae.publish(WAITING)
+        crashes = 0
+        for moment in ("before", "after"):
+            for at in range(1, 100):
+                watched = Watched(mebae.client)
+                who = await mebae.lead(f"lead-{moment}-{at}@aoba.example")
+                fuse = Fuse(at, moment)
+                crashes_here = 0
+
+                async def work(fuse: Fuse = fuse, watched: Watched = watched) -> None:
+                    nonlocal crashes_here
+                    try:
+                        await run_programs(mebae, watched, fuse)
+                    except Crash:
+                        crashes_here += 1
+                        await run_programs(mebae, watched, Fuse(0, "never"))
+
+                await mebae.event(who, "Content Downloaded", content="whitepaper-1")
+                await work()
+                [row] = await mebae.resting_at("look", who)
+                page = await mebae.event(who, "Page Viewed", path="/pricing")
+                await work()
+                [row] = await mebae.ended(who)
+                assert (row.outcome, row.status) == ("priced", "ended")
+                assert row.entry is not None
+                assert watched.runs == {row.entry: 1}, (moment, at)
+                [(told, times)] = watched.signals.items()
+                assert (told[0], told[2]) == (row.entry, page)
+                assert times >= 1
+                assert await mebae.handle(row).result() == "priced"
+                crashes += crashes_here
+                if not crashes_here:
+                    break
+            else:
+                raise AssertionError("it never came to an end")
+        assert crashes >= 2 * 8, "route, read, start, mark; route, read, signal, mark"
+        assert await mebae.database.read(lambda s: s.exec(select(func.count()).where(col(Nudge.sent_at).is_(None))).one()) == 0
+
+
+async def test_the_answer_to_a_start_is_lost_after_the_journey_has_ended(database: Database) -> None:
+    """Nobody knows that it was started; its row does."""
+    async with house(database, programs=False) as mebae:
+        await mebae.publish(AT_ONCE_OVER)
+        watched = Watched(mebae.client)
+        who = await mebae.lead("sato@aoba.example")
+        await mebae.event(who, "Content Downloaded", content="whitepaper-1")
+        with pytest.raises(Crash):  # route, nothing more to route, read, start
+            await run_programs(mebae, watched, Fuse(3, "after"))
+        [row] = await mebae.ended(who)
+        await run_programs(mebae, watched, Fuse(0, "never"))
+        assert watched.runs == {row.entry: 1}
+        assert await mebae.handle(row).result() == "done"
+
+
+# Causes, late signals ------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_that_is_routed_again_enters_once(database: Database) -> None:
+    mebae = House(database, cast(Client, None), Relay(), Settings())
+    await mebae.publish(WAITING)
+    who = await mebae.lead("sato@aoba.example")
+    event = await mebae.event(who, "Content Downloaded", content="whitepaper-1")
+    assert await database.write(route, now=NOON, zone=TOKYO) == 1
+
+    def as_if_never(session: Session) -> None:
+        session.get_one(Event, event).routed_at = None
+        for row in session.exec(select(JourneyRow)):  # over already: only the cause stands in the way
+            row.status = JourneyStatus.ENDED
+
+    await database.write(as_if_never)
+    assert await database.write(route, now=NOON, zone=TOKYO) == 1
+    assert len(await mebae.rows()) == 1
+
+
+async def test_a_late_signal_of_an_ended_entry_does_not_move_the_next_run(database: Database) -> None:
+    async with house(database, programs=False) as mebae:
+        graph = await mebae.publish(WAITING)
+        look = graph.step("look")
+        assert isinstance(look, WaitFor)
+        who = await mebae.lead("sato@aoba.example")
+        watched = Watched(mebae.client)
+        work = partial(run_programs, mebae, watched, Fuse(0, "never"))
+
+        await mebae.event(who, "Content Downloaded", content="whitepaper-1")
+        await work()
+        await mebae.resting_at("look", who)
+        await mebae.event(who, "Page Viewed", path="/pricing")
+        # Routed, and the sender reads the nudge and then stands still, while the journey ends in another way …
+        await database.write(route, now=mebae.now(), zone=TOKYO)
+        [row] = await mebae.rows(who)
+        first = mebae.handle(row)
+        await first.execute_update(contracts.END, contracts.EndRequest())
+        await first.result()
+        # … and the lead comes back.
+        again = await mebae.event(who, "Content Downloaded", content="whitepaper-2")
+        await database.write(route, now=mebae.now(), zone=TOKYO)
+        _, second = await mebae.rows(who)
+        assert second.entry_event_id == again
+        await Sender(database, watched.as_client(), clock=mebae.clock).start_one(second.entry or 0)
+        await mebae.until(lambda rows: rows[-1].status == "resting", who)
+        await mebae.quiet(second)
+        before = (await mebae.handle(second).describe()).history_length
+
+        await work()  # now the old nudge goes out, to the workflow id that both entries share
+        assert [entry for entry, _, _ in watched.signals] == [row.entry]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(mebae.handle(second).result(), 0.5)
+        description = await mebae.handle(second).describe()
+        assert description.status is WorkflowExecutionStatus.RUNNING
+        # The signal and one workflow task: it asked the database nothing.
+        assert description.history_length - before <= 4
+        [_, second] = await mebae.rows(who)
+        assert (second.status, second.step) == ("resting", "look")
+
+        # Its own page view still counts.
+        await mebae.event(who, "Page Viewed", path="/pricing")
+        await work()
+        assert [row.outcome for row in await mebae.ended(who)] == ["ended-by-hand", "priced"]
+
+
+async def test_a_start_that_meets_the_run_before_it_is_tried_again(database: Database) -> None:
+    """The row of the first entry says ended a moment before its workflow closes."""
+    async with house(database, programs=False) as mebae:
+        await mebae.publish(WAITING)
+        who = await mebae.lead("sato@aoba.example")
+        watched = Watched(mebae.client)
+        work = partial(run_programs, mebae, watched, Fuse(0, "never"))
+        await mebae.event(who, "Content Downloaded", content="whitepaper-1")
+        await work()
+        [first] = await mebae.resting_at("look", who)
+
+        def ends(session: Session) -> None:
+            row = session.get_one(JourneyRow, first.entry)
+            row.status, row.ended_at, row.listening = JourneyStatus.ENDED, mebae.now(), []
+
+        await database.write(ends)
+        await mebae.event(who, "Content Downloaded", content="whitepaper-2")
+        await work()
+        _, second = await mebae.rows(who)
+        assert second.status == "starting"
+        assert second.retry_at is not None
+        await mebae.handle(first).terminate()
+        mebae.machine = lambda: datetime.now(UTC) + timedelta(seconds=3)
+        await work()
+        await mebae.until(lambda rows: rows[-1].status == "resting", who)
+        assert watched.runs == {first.entry: 1, second.entry: 1}
+
+
+# Temporal away -------------------------------------------------------------------------------------------------------
+
+ANSWER = Scenario(
+    "answer",
+    enters_on=downloaded("whitepaper-*"),
+    steps=[
+        send("thanks"),
+        wait_for(
+            on(clicked("thanks"), [send("more"), end("clicked")]),
+            on(visited("/pricing"), [end("priced")]),
+            within=days(7),
+            otherwise=[end("late")],
+        ),
+    ],
+)
+
+
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(60.0, marks=[pytest.mark.slow, pytest.mark.timeout(240)])])
+async def test_what_happens_while_temporal_is_away_reaches_its_journeys_afterwards(
+    sqlite_database: Database, tmp_path: Path, seconds: float
+) -> None:
+    async with dev_server(tmp_path) as server:
+        env = WorkflowEnvironment.from_client(await server.connect())
+        async with house(sqlite_database, env=env) as mebae:
+            await mebae.publish(ANSWER)
+            early = [await mebae.lead(f"early-{n}@aoba.example") for n in range(10)]
+            late = [await mebae.lead(f"late-{n}@aoba.example") for n in range(10)]
+            for one in early:
+                await mebae.event(one, "Content Downloaded", content="whitepaper-1")
+            await mebae.resting_at("thanks/wait_for")
+
+            await server.kill()
+            for one in early[:5]:
+                await mebae.event(one, "Email Link Clicked", mail="thanks")
+            for one in late:
+                await mebae.event(one, "Content Downloaded", content="whitepaper-1")
+            await asyncio.sleep(seconds / 2)
+            for one in early[5:]:
+                await mebae.event(one, "Page Viewed", path="/pricing")
+            await asyncio.sleep(seconds / 2)
+            assert len(await mebae.rows()) == 20, "routing does not need Temporal"
+            await server.start()
+
+            await mebae.until(
+                lambda rows: [row.status for row in rows] == ["ended"] * 10 + ["resting"] * 10, seconds=max(60, seconds)
+            )
+            assert [row.outcome for row in await mebae.rows()][:10] == ["clicked"] * 5 + ["priced"] * 5
+            for one in late:
+                await mebae.event(one, "Email Link Clicked", mail="thanks")
+            await mebae.ended(seconds=40)
+            assert Counter(mebae.relay.subjects()) == {"thanks": 20, "more": 15}
+            assert {str(row.status) for row in await mebae.deliveries()} == {"sent"}
+
+
+# Deadlock ------------------------------------------------------------------------------------------------------------
+
+
+async def test_two_writers_that_lock_leads_in_opposite_order_both_succeed(postgres_database: Database) -> None:
+    mebae = House(postgres_database, cast(Client, None), Relay(), Settings())
+    leads = [await mebae.lead(f"lead-{n}@aoba.example") for n in range(2)]
+    both_hold_one = Barrier(2)
+    tries = 0
+
+    def add(session: Session, order: list[int]) -> None:
+        nonlocal tries
+        tries += 1
+        for place, one in enumerate(order):
+            person = lock_lead(session, one)
+            assert person is not None
+            person.score += 1
+            if place == 0 and tries <= 2:
+                session.flush()
+                both_hold_one.wait(10)
+
+    await asyncio.gather(postgres_database.write(add, leads), postgres_database.write(add, leads[::-1]))
+    assert tries == 3, "there was no deadlock to survive"
+    scores = await postgres_database.read(lambda s: [s.get_one(Lead, one).score for one in leads])
+    assert scores == [2, 2]
+
+
+async def test_a_router_goes_on_after_the_database_was_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mebae.errors import DatabaseUnavailable
+
+    mebae = House(database, cast(Client, None), Relay(), Settings())
+    await mebae.publish(WAITING)
+    who = await mebae.lead("sato@aoba.example")
+    await mebae.event(who, "Content Downloaded", content="whitepaper-1")
+    away = [DatabaseUnavailable(), DatabaseUnavailable()]
+    write = database.write
+
+    async def sometimes(work: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if work is route and away:
+            raise away.pop()
+        return await write(work, *args, **kwargs)
+
+    monkeypatch.setattr(database, "write", sometimes)
+    told = asyncio.Event()
+    router = asyncio.create_task(Router(database, now=mebae.now, zone=TOKYO, on_routed=told.set).run())
+    await asyncio.wait_for(told.wait(), 10)
+    router.cancel()
+    with suppress(asyncio.CancelledError):
+        await router
+    assert [row.status for row in await mebae.rows()] == ["starting"]
