@@ -12,10 +12,11 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from mebae.clock import WorldClock
-from mebae.contracts import StepInput
+from mebae.contracts import PauseInput, StepInput
 from mebae.errors import MebaeError, Permanent, Refusal
 
 A = TypeVar("A")
+R = TypeVar("R", StepInput, PauseInput)
 T = TypeVar("T")
 log = structlog.get_logger()
 
@@ -27,11 +28,11 @@ def world_now(request: StepInput) -> datetime:
     return (request.clock or WorldClock()).world(activity.info().started_time)
 
 
-def coded(verb: Callable[[A, StepInput], Awaitable[T]]) -> Callable[[A, StepInput], Awaitable[T]]:
+def coded(verb: Callable[[A, R], Awaitable[T]]) -> Callable[[A, R], Awaitable[T]]:
     """Lets only codes out: Temporal keeps failures, with messages, causes and traces, for ever and in the clear."""
 
     @wraps(verb)
-    async def call(self: A, request: StepInput) -> T:
+    async def call(self: A, request: R) -> T:
         try:
             return await verb(self, request)
         except Refusal as refusal:
@@ -40,7 +41,7 @@ def coded(verb: Callable[[A, StepInput], Awaitable[T]]) -> Callable[[A, StepInpu
             code, final = type(error).__name__, False
         except Exception as error:
             code, final = f"unexpected:{type(error).__name__}", False
-            log.exception("activity.unexpected", activity=verb.__name__, entry=request.entry, step=request.step)
+            log.exception("activity.unexpected", activity=verb.__name__, entry=request.entry)
         raise ApplicationError(code, type=code, non_retryable=final)
 
     return call

@@ -41,6 +41,7 @@ class JourneyActivities:
         return await self._database.write(_finish, request, world_now(request))
 
     @activity.defn(name=contracts.PAUSE_JOURNEY)
+    @coded
     async def pause_journey(self, request: PauseInput) -> None:
         """Tells the gate that the journey is paused, or no longer."""
         await self._database.write(_pause, request)

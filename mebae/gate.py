@@ -12,13 +12,13 @@ from typing import Literal
 
 from sqlmodel import Session
 
-from mebae.journey import Exited, Postponed, Refused
+from mebae.journey import PAUSED, Exited, Postponed, Refused
 from mebae.resting import Place, exited
 from mebae.store.tables import Delivery, GateRow
 from mebae.words import DeliveryKind, GateAnswer
 
 PAUSED_FOR = timedelta(hours=1)
-"""How soon a mail that met a paused journey asks again; the journey itself is parked, so this is a long stop."""
+"""When a mail that met a paused journey asks again, should nobody say `resume`, which asks at once."""
 
 
 def gate(
@@ -48,7 +48,7 @@ def _ask(session: Session, place: Place, delivery: Delivery, now: datetime) -> R
     if out is not None:
         return out
     if place.row.paused:
-        return Postponed(now + PAUSED_FOR, "paused")
+        return Postponed(now + PAUSED_FOR, PAUSED)
     if delivery.kind == DeliveryKind.SALES:
         return None
     if place.lead.opted_out_at is not None:

@@ -43,6 +43,8 @@ from mebae.words import STAGES
 
 EXIT = "exit"
 """The trigger of `exits_when`."""
+PAUSED = "paused"
+"""Why the gate postpones a mail that was under way when its journey was paused."""
 
 
 @dataclass(slots=True)
@@ -345,7 +347,11 @@ class Journey:
         self.state.paused = True
 
     def resume(self) -> None:
-        self.state.paused = False
+        """Goes on. An act that the gate turned away only for the pause is tried at once."""
+        state = self.state
+        state.paused = False
+        if state.phase == "postponed" and state.why == PAUSED:
+            state.phase = "ready"
 
     def stop(self, outcome: str, why: str) -> None:
         """Ends the journey from outside (a person, an erasure)."""

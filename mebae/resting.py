@@ -73,12 +73,12 @@ def take(session: Session, entry: int) -> Place | Exited:
         return Exited("closed")
     assert lead is not None
     if lead.erased_at is not None:
-        return close(row, Exited("erased"), None)
+        return close(row, Exited("erased"), lead.erased_at)
     event = session.get(Event, row.entry_event_id) if row.entry_event_id is not None else None
     return Place(row, lead, graph_of(session, row.version), event.properties if event is not None else {})
 
 
-def close(row: JourneyRow, how: Exited, now: datetime | None) -> Exited:
+def close(row: JourneyRow, how: Exited, now: datetime) -> Exited:
     """Ends a journey's row by exit."""
     _end(row, "exited", how.why, now)
     return how
@@ -228,7 +228,7 @@ def _deadline(place: Place, ask: Settling, since: datetime, at: Setting) -> date
             raise AssertionError(step)
 
 
-def _end(row: JourneyRow, outcome: str, why: str | None, now: datetime | None) -> None:
+def _end(row: JourneyRow, outcome: str, why: str | None, now: datetime) -> None:
     row.status, row.outcome, row.reason = JourneyStatus.ENDED, outcome, why
     row.listening, row.deadline, row.waiting_for = [], None, None
     row.ended_at = now

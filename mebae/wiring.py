@@ -128,7 +128,7 @@ def run_until_told(work: Callable[[], Awaitable[None]]) -> int:
 
 async def _until_told(work: Callable[[], Awaitable[None]]) -> int:
     loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(work())
+    task = loop.create_task(_begun(work))
     for told in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(told, task.cancel)
     try:
@@ -147,6 +147,11 @@ async def _until_told(work: Callable[[], Awaitable[None]]) -> int:
         return 1
     finally:
         await asyncio.sleep(_LAST_WORD)
+
+
+async def _begun(work: Callable[[], Awaitable[None]]) -> None:
+    """Inside a task already, so that what goes wrong in making the work is handled like what goes wrong in it."""
+    await work()
 
 
 async def with_last_word(work: Coroutine[Any, Any, T]) -> T:

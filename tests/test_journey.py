@@ -208,6 +208,15 @@ def test_a_paused_journey_parks_and_forgets_nothing() -> None:
     assert isinstance(journey.next(), Settle)
 
 
+def test_a_mail_that_was_under_way_at_the_pause_goes_out_at_once_after_it() -> None:
+    journey = Journey.begin(FOLLOW_UP, lead=7)
+    journey.next()
+    journey.pause()
+    assert journey.next(Postponed(NOON + DAY, "paused")) == Park()
+    journey.resume()
+    assert isinstance(journey.next(), Act)
+
+
 def test_a_date_that_is_past_on_arrival_passes_or_ends() -> None:
     for on_late, expected in (("pass", Finish("done")), ("end", Stop("late"))):
         journey = Journey.begin(
