@@ -13,7 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # One stamp a pin file: installing again only when that file has changed.
 RUN := $(VENV)/.run-stamp
 DEV := $(VENV)/.dev-stamp

@@ -21,8 +21,7 @@ from pathlib import Path
 from sqlmodel import Session, col, func, select
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import worker as worker_program
 from bench.handwritten import Handwritten
@@ -143,7 +142,7 @@ async def run(count: int, temporal: str, sink_port: int, url: str) -> None:
         client,
         task_queue=BY_HAND_QUEUE,
         workflows=[Handwritten],
-        workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_all_modules()),
+        workflow_runner=UnsandboxedWorkflowRunner(),  # as ours
     )
     async with workers[0], workers[1], by_hand:
         ours, theirs = [], []

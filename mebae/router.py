@@ -72,7 +72,11 @@ def route(session: Session, *, now: datetime, zone: str, most: int = LEADS_AT_ON
     if not ids:
         return 0
     leads = session.exec(
-        select(Lead).where(col(Lead.id).in_(ids)).order_by(col(Lead.id)).with_for_update(skip_locked=True)
+        select(Lead)
+        .where(col(Lead.id).in_(ids))
+        .order_by(col(Lead.id))
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
     ).all()
     by_lead: dict[int, list[Event]] = defaultdict(list)
     mine = [lead.id for lead in leads]

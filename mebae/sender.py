@@ -39,6 +39,10 @@ log = structlog.get_logger()
 
 AT_ONCE = 200
 TRY_AGAIN = timedelta(seconds=2)
+LEASE = timedelta(seconds=20)
+"""For how long a start is in the hands of the sender that read it: longer than a call to Temporal takes. Of a sender that
+died, another one takes it on afterwards. Without it two senders would do every start twice, and the slower one could make a
+second run of a journey that is over already."""
 CONNECTIONS = 16
 """Calls to Temporal under way at once."""
 
@@ -108,7 +112,7 @@ class Sender:
     async def deliver(self) -> int:
         """Delivers one batch; how many rows were done. Raises `RPCError` when Temporal is away, after marking what was done."""
         machine = self._machine()
-        starts, nudges = await self._database.read(_pending, machine=machine)
+        starts, nudges = await self._database.write(_taken, machine=machine)
         if not starts and not nudges:
             return 0
         by_lead: dict[int, list[Start | Told]] = defaultdict(list)
@@ -117,10 +121,10 @@ class Sender:
             by_lead[item.lead].append(item)
         started: list[int] = []
         told: list[int] = []
-        later: list[int] = []
         results = await asyncio.gather(
-            *(self._one_lead(items, started, told, later) for items in by_lead.values()), return_exceptions=True
+            *(self._one_lead(items, started, told) for items in by_lead.values()), return_exceptions=True
         )
+        later = [start.entry for start in starts if start.entry not in started]
         await self._database.write(
             _done, started=started, told=told, later=later, now=self._clock.world(machine), machine=machine
         )
@@ -132,23 +136,22 @@ class Sender:
     async def start_one(self, entry: int) -> bool:
         """Starts one entry at once, for a person who waits for the answer; false when it stays for the sender's next round."""
         machine = self._machine()
-        starts, _ = await self._database.read(_pending, machine=machine, entry=entry)
+        starts, _ = await self._database.write(_taken, machine=machine, entry=entry)
         started: list[int] = []
         for start in starts:
-            await self._one_lead([start], started, [], [])
+            await self._one_lead([start], started, [])
         if started:
             await self._database.write(
                 _done, started=started, told=[], later=[], now=self._clock.world(machine), machine=machine
             )
         return bool(started)
 
-    async def _one_lead(
-        self, items: Sequence[Start | Told], started: list[int], told: list[int], later: list[int]
-    ) -> None:
+    async def _one_lead(self, items: Sequence[Start | Told], started: list[int], told: list[int]) -> None:
         async with self._calls:
             for item in items:
                 if isinstance(item, Start):
-                    (started if await self._start(item) else later).append(item.entry)
+                    if await self._start(item):
+                        started.append(item.entry)
                 else:
                     await self._tell(item)
                     told.append(item.id)
@@ -172,6 +175,7 @@ class Sender:
                     LeadId=start.lead, Paused=False,
                 ),
                 static_summary=f"{start.scenario} · lead {start.lead}",
+                request_eager_start=True,  # our worker is in this process: it takes the first task with the answer
                 priority=Priority(fairness_key=start.scenario),
             )  # fmt: skip
             return True
@@ -206,18 +210,26 @@ def attributes(*, LeadId: int, Paused: bool, **keywords: str) -> TypedSearchAttr
     return TypedSearchAttributes(pairs)
 
 
-def _pending(session: Session, *, machine: datetime, entry: int | None = None) -> tuple[list[Start], list[Told]]:
-    """What is to be delivered: starts first, each lead's in order."""
+def _taken(session: Session, *, machine: datetime, entry: int | None = None) -> tuple[list[Start], list[Told]]:
+    """What is to be delivered, each lead's in order; the starts are this sender's for a while. `entry`: that start alone,
+    in whosever hands it is, for a person is waiting for it."""
     query = select(JourneyRow, Lead).join(Lead).where(JourneyRow.status == JourneyStatus.STARTING)
     if entry is not None:
         query = query.where(JourneyRow.entry == entry)
     else:
-        query = query.where(or_(col(JourneyRow.retry_at).is_(None), col(JourneyRow.retry_at) <= machine))
+        # A time further off than a lease was written by a clock that goes wrong, and binds nobody.
+        mine = or_(
+            col(JourneyRow.retry_at).is_(None),
+            col(JourneyRow.retry_at) <= machine,
+            col(JourneyRow.retry_at) > machine + LEASE,
+        )
+        query = query.where(mine).with_for_update(of=JourneyRow, skip_locked=True)
     starts = []
     for row, lead in session.exec(query.order_by(col(JourneyRow.entry)).limit(AT_ONCE)).all():
         event = session.get(Event, row.entry_event_id) if row.entry_event_id is not None else None
         graph = graph_of(session, row.version)
         starts.append(Start(row, lead, event, json.loads(graph.dump()), graph.title))
+        row.retry_at = machine + LEASE
     if entry is not None:
         return starts, []
     unsent = (

@@ -27,7 +27,7 @@ from mebae.events import IDENTIFIED
 from mebae.graph import Graph, WaitFor
 from mebae.journey import EXIT, Exited, Heard, Marks, Resting, Settling
 from mebae.router import Router, route
-from mebae.sender import Sender
+from mebae.sender import LEASE, Sender
 from mebae.settings import Settings
 from mebae.store.database import Database, lock_lead
 from mebae.store.tables import Event, JourneyRow, Lead, Nudge
@@ -88,15 +88,15 @@ def nap() -> None:
         time.sleep(random.random() * 0.004)
 
 
-def settle(session: Session, entry: int, ask: Settling) -> Any:
+def settle(session: Session, entry: int, ask: Settling, pause: Callable[[], None] = lambda: None) -> Any:
     """What the resting activity does in its transaction, with pauses in which the world goes on."""
     place = resting.take(session, entry)
     if isinstance(place, Exited):
         return place
-    nap()
+    pause()
     answer = resting.settle(session, place, ask, NOON, AT)
     session.flush()
-    nap()
+    pause()
     return answer
 
 
@@ -131,7 +131,7 @@ def meet(database: Database, some: list[Meeting]) -> None:
         for one in some:
             together.wait(30)
             nap()
-            one.answer = database.write_now(settle, one.entry, Settling("first", Marks()))
+            one.answer = database.write_now(settle, one.entry, Settling("first", Marks()), nap)
 
     def happens() -> None:
         for one in some:
@@ -146,25 +146,21 @@ def meet(database: Database, some: list[Meeting]) -> None:
             future.result()
 
 
-def check(database: Database, graph: Graph, all_: list[Meeting]) -> Counter[str]:
+def check(session: Session, graph: Graph, all_: list[Meeting]) -> Counter[str]:
     """In every meeting the journey hears of it exactly once: from its own look back, or from a nudge."""
-    while database.write_now(routed):
-        pass
     first = graph.step("first")
     assert isinstance(first, WaitFor)
     visit, score = (arm.id for arm in first.arms)
     wanted = {"visit": visit, "score": score, "exit": EXIT}
     nudges: dict[int, list[str]] = {}
-    for nudge in database.write_now(lambda s: list(s.exec(select(Nudge)))):
+    for nudge in session.exec(select(Nudge)):
         nudges.setdefault(nudge.entry, []).append(nudge.trigger)
     ways: Counter[str] = Counter()
     for one in all_:
-        told = nudges.get(one.entry, [])
-        answer = one.answer
+        told, answer = nudges.get(one.entry, []), one.answer
         if isinstance(answer, Resting):
             assert told == [wanted[one.what]], f"{one} rests and was told {told}"
-            again = Settling("first", Marks(), since=answer.since)
-            answer = database.write_now(settle, one.entry, again)
+            answer = settle(session, one.entry, Settling("first", Marks(), since=answer.since))
             ways[f"{one.what}: nudged"] += 1
         else:
             assert told == [], f"{one} knew it and was told {told}"
@@ -175,12 +171,12 @@ def check(database: Database, graph: Graph, all_: list[Meeting]) -> Counter[str]
         seq = 1 if one.what == "visit" else 0
         assert answer == Heard(wanted[one.what], seq), one
         # The next wait wants the same event, and does not get it again.
-        after = database.write_now(settle, one.entry, Settling("second", Marks(heard=seq)))
+        after = settle(session, one.entry, Settling("second", Marks(heard=seq)))
         assert isinstance(after, Resting), f"{one} counted twice"
     return ways
 
 
-@pytest.mark.parametrize(("kind", "count"), [("postgres", 3000), ("sqlite", 400)])
+@pytest.mark.parametrize(("kind", "count"), [("postgres", 2000), ("sqlite", 300)])
 async def test_what_happens_while_a_journey_goes_to_rest_is_heard_exactly_once(
     kind: str, count: int, request: pytest.FixtureRequest
 ) -> None:
@@ -195,10 +191,12 @@ async def test_what_happens_while_a_journey_goes_to_rest_is_heard_exactly_once(
         with ThreadPoolExecutor(pairs) as pool:
             for future in [pool.submit(meet, database, everybody[n::pairs]) for n in range(pairs)]:
                 await asyncio.wrap_future(future)
-        ways = await asyncio.to_thread(check, database, graph, everybody)
+        while await database.write(route, now=NOON, zone=TOKYO):  # what a busy lead's lock kept from the routers
+            pass
+        ways = await database.read(check, graph, everybody)
         # It proves something only if both ways were taken often.
         assert len(ways) == 6, ways
-        assert min(ways.values()) >= count / 80, ways
+        assert min(ways.values()) >= count / 100, ways
     finally:
         database.close()
 
@@ -251,12 +249,12 @@ class Watched:
         return cast(Client, self)
 
 
-@pytest.mark.parametrize("scenario", [WAITING, AT_ONCE_OVER], ids=lambda scenario: str(scenario.id))
-async def test_two_routers_and_two_senders_start_each_journey_once(database: Database, scenario: Scenario) -> None:
-    """Also of journeys that are over at once: then the second sender finds neither a run under way nor a row to be told by."""
-    count = 200
+async def test_two_routers_and_two_senders_route_each_event_and_start_each_journey_once(database: Database) -> None:
+    """Each lead walks two journeys; the one that is over at once leaves nothing behind to run into."""
+    count = 100
     async with house(database, programs=False) as mebae:
-        await mebae.publish(scenario)
+        for scenario in (WAITING, AT_ONCE_OVER):
+            await mebae.publish(scenario)
         leads = [await mebae.lead(f"lead-{n}@aoba.example") for n in range(count)]
         for one in leads:
             await mebae.event(one, "Content Downloaded", content="whitepaper-1")
@@ -265,33 +263,85 @@ async def test_two_routers_and_two_senders_start_each_journey_once(database: Dat
 
         async def router() -> None:
             nonlocal handled
-            for _ in range(20 * count):
+            while True:
                 done = await database.write(route, now=mebae.now(), zone=TOKYO)
                 handled += done
                 await asyncio.sleep(0 if done else 0.02)
 
         senders = [Sender(database, watched.as_client(), clock=mebae.clock) for _ in range(2)]
         tasks = [asyncio.create_task(one) for one in (router(), router(), senders[0].run(), senders[1].run())]
-        over = "resting" if scenario is WAITING else "ended"
         try:
-            rows = await mebae.until(lambda rows: len(rows) == count and all(row.status == over for row in rows), seconds=60)
-            if scenario is WAITING:
-                for one in leads:
-                    await mebae.event(one, "Page Viewed", path="/pricing")
-                rows = await mebae.ended(seconds=60)
-                assert {row.outcome for row in rows} == {"priced"}
-                handled -= count
+            await mebae.until(
+                lambda rows: Counter((row.scenario, row.status) for row in rows)
+                == {("waiting", "resting"): count, ("at-once", "ended"): count},
+                seconds=60,
+            )
+            for one in leads:
+                await mebae.event(one, "Page Viewed", path="/pricing")
+            rows = await mebae.ended(seconds=60)
+            await mebae.routed()
         finally:
             for task in tasks:
                 task.cancel()
             for task in tasks:
                 with suppress(asyncio.CancelledError):
                     await task
-        assert handled == count, "an event was routed twice, or never"
-        assert sorted(row.lead_id for row in rows) == sorted(leads)
+        assert Counter(row.outcome for row in rows) == {"priced": count, "done": count}
+        assert Counter(row.lead_id for row in rows) == dict.fromkeys(leads, 2)
+        stored = await database.read(lambda s: s.exec(select(func.count()).select_from(Event)).one())
+        assert handled == stored, "an event was routed twice, or never"
         assert watched.runs == {row.entry: 1 for row in rows}
-        if scenario is WAITING:
-            assert {entry for entry, _, _ in watched.signals} == set(watched.runs)
+        assert {entry for entry, _, _ in watched.signals} == {row.entry for row in rows if row.scenario == "waiting"}
+
+
+async def test_a_sender_that_stands_still_with_a_start_in_its_hands_does_not_make_a_second_run(database: Database) -> None:
+    """By the time it goes on, the journey may be over, and nothing in Temporal would stop a second run of the same entry."""
+    async with house(database, programs=False) as mebae:
+        await mebae.publish(AT_ONCE_OVER)
+        who = await mebae.lead("sato@aoba.example")
+        await mebae.event(who, "Content Downloaded", content="whitepaper-1")
+        await database.write(route, now=mebae.now(), zone=TOKYO)
+        quick, slow = Watched(mebae.client), Watched(mebae.client)
+        stands_still, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def hold(call: Callable[[], Awaitable[Any]]) -> Any:
+            stands_still.set()
+            await goes_on.wait()
+            return await call()
+
+        slow.around = hold
+        delivery = asyncio.create_task(Sender(database, slow.as_client(), clock=mebae.clock).deliver())
+        await stands_still.wait()
+        await Sender(database, quick.as_client(), clock=mebae.clock).deliver()
+        await asyncio.sleep(0.5)
+        goes_on.set()
+        await delivery
+        [row] = await mebae.ended(who)
+        assert quick.runs + slow.runs == {row.entry: 1}
+
+
+async def test_starts_of_a_sender_that_died_are_taken_on_by_another_one(database: Database) -> None:
+    async with house(database, programs=False) as mebae:
+        await mebae.publish(WAITING)
+        who = await mebae.lead("sato@aoba.example")
+        await mebae.event(who, "Content Downloaded", content="whitepaper-1")
+        watched = Watched(mebae.client)
+        with pytest.raises(Crash):  # route, nothing more to route, read
+            await run_programs(mebae, watched, Fuse(3, "after"))
+        sender = Sender(database, watched.as_client(), clock=mebae.clock, machine=lambda: mebae.machine())
+        assert await sender.deliver() == 0, "it may still be alive"
+        mebae.machine = lambda: datetime.now(UTC) + LEASE
+        assert await sender.deliver() == 1
+        await mebae.resting_at("look", who)
+        # A clock that is days wrong holds up nobody else.
+        other = await mebae.lead("suzuki@midori.example")
+        await mebae.event(other, "Content Downloaded", content="whitepaper-1")
+        mebae.machine = lambda: datetime.now(UTC) + timedelta(days=3)
+        with pytest.raises(Crash):
+            await run_programs(mebae, watched, Fuse(3, "after"))
+        mebae.machine = lambda: datetime.now(UTC)
+        assert await sender.deliver() == 1
+        await mebae.resting_at("look", other)
 
 
 # A crash between any two steps -------------------------------------------------------------------------------------------
@@ -356,7 +406,9 @@ async def test_a_crash_between_any_two_steps_loses_nothing_and_starts_nothing_tw
                         await run_programs(mebae, watched, fuse)
                     except Crash:
                         crashes_here += 1
+                        mebae.machine = lambda: datetime.now(UTC) + LEASE
                         await run_programs(mebae, watched, Fuse(0, "never"))
+                        mebae.machine = lambda: datetime.now(UTC)
 
                 await mebae.event(who, "Content Downloaded", content="whitepaper-1")
                 await work()
@@ -370,7 +422,6 @@ async def test_a_crash_between_any_two_steps_loses_nothing_and_starts_nothing_tw
                 [(told, times)] = watched.signals.items()
                 assert (told[0], told[2]) == (row.entry, page)
                 assert times >= 1
-                assert await mebae.handle(row).result() == "priced"
                 crashes += crashes_here
                 if not crashes_here:
                     break
@@ -388,7 +439,7 @@ async def test_the_answer_to_a_start_is_lost_after_the_journey_has_ended(databas
         who = await mebae.lead("sato@aoba.example")
         await mebae.event(who, "Content Downloaded", content="whitepaper-1")
         with pytest.raises(Crash):  # route, nothing more to route, read, start
-            await run_programs(mebae, watched, Fuse(3, "after"))
+            await run_programs(mebae, watched, Fuse(4, "after"))
         [row] = await mebae.ended(who)
         await run_programs(mebae, watched, Fuse(0, "never"))
         assert watched.runs == {row.entry: 1}

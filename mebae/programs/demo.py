@@ -162,10 +162,13 @@ class Show:
         right.add_column("all", justify="right")
         for name, counts in sorted(found.items(), key=lambda one: -one[1].total()):
             right.add_row(name, *(str(counts[language] or "") for language in languages), str(counts.total()))
-        both = Table.grid(padding=(0, 4))
-        both.add_row(left, right)
         self._console.print()
-        self._console.print(both)
+        if self._console.width < 110:
+            self._console.print(left, right)
+        else:
+            both = Table.grid(padding=(0, 4))
+            both.add_row(left, right)
+            self._console.print(both)
         took = self._now() - self._begins
         self._console.print(
             f"{len(sight.journeys)} entries, {sight.sent} mails and {sight.events} events in {took.days} days of the world "

@@ -78,7 +78,7 @@ def addresses(house: House, title: str) -> Panel:
     table.add_row("Temporal UI", f"[link={house.ui_url}]{house.ui_url}[/]")
     if house.smtp:
         table.add_row("Inbox", f"[link={house.inbox_url}]{house.inbox_url}[/]")
-    table.add_row("API", f"{house.api_url}/v1/track, /v1/identify, /v1/page, /v1/batch")
+    table.add_row("API", f"{house.api_url}/v1/batch (the Segment spec)")
     table.add_row("Write key", f"in {_short(house.key_place, house)}")
     table.add_row("Mail", f"goes to {house.mail_goes_to}" + (", and to nobody else" if house.smtp else ""))
     table.add_row("State, logs", f"{_short(str(house.state), house)}/, {_short(str(house.state), house)}/logs/")

@@ -40,11 +40,11 @@ class Database:
         self.engine = _engine(url, threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="db")
 
-    async def write(
-        self, work: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def write(self, work: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs `work(session, …)` in one transaction and commits it. Work may run twice: it must do nothing outside the session."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, partial(self.write_now, work, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, partial(self.write_now, work, *args, **kwargs)
+        )
 
     read = write
     """Reading is a transaction too; kept apart in name so that a reader can see what a caller means."""
@@ -72,8 +72,12 @@ class Database:
 
 
 def lock_lead(session: Session, lead_id: int) -> Lead | None:
-    """The lead, locked until the transaction ends: everything that must not interleave for one lead goes through here."""
-    return session.exec(select(Lead).where(Lead.id == lead_id).with_for_update()).first()
+    """The lead, locked until the transaction ends: everything that must not interleave for one lead goes through here.
+
+    Read anew, also where the session knows the row already: what it knows may be older than the lock.
+    """
+    query = select(Lead).where(Lead.id == lead_id).with_for_update().execution_options(populate_existing=True)
+    return session.exec(query).first()
 
 
 def _engine(url: str, threads: int) -> Engine:
@@ -114,4 +118,6 @@ def _to_json(value: Any) -> str:
 def _may_pass(error: DBAPIError) -> bool:
     """Deadlock, serialisation failure or a busy SQLite: the same transaction may pass a moment later."""
     state = getattr(error.orig, "sqlstate", None)
-    return state in ("40P01", "40001") or (isinstance(error.orig, sqlite3.OperationalError) and "locked" in str(error.orig))
+    return state in ("40P01", "40001") or (
+        isinstance(error.orig, sqlite3.OperationalError) and "locked" in str(error.orig)
+    )
