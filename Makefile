@@ -17,6 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # One stamp a pin file: installing again only when that file has changed.
 RUN := $(VENV)/.run-stamp
 DEV := $(VENV)/.dev-stamp
+BENCHES := journeys
 CODE := mebae workflows activities worker.py server.py starter.py
 
 .PHONY: help demo up test check bench pins clean
@@ -35,12 +36,12 @@ test: $(DEV)
 
 check: $(DEV)
 	$(BIN)/ruff check .
-	$(BIN)/mypy $(CODE) $(wildcard bench/*.py)
+	$(BIN)/mypy $(CODE) bench
 	$(BIN)/lint-imports
 	$(BIN)/mebae check
 
 bench: $(DEV)
-	@for one in bench/*.py; do echo "== $$one"; $(BIN)/python "$$one"; done
+	@for one in $(BENCHES); do echo "== $$one"; $(BIN)/python -m "bench.$$one"; done
 
 pins:
 	@command -v uv >/dev/null || { echo "make pins needs uv (https://docs.astral.sh/uv/)"; exit 1; }

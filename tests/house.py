@@ -80,7 +80,9 @@ class Relay:
         self.at_rcpt: Callable[[str], str | None] = lambda _to: None
         self.at_data: Callable[[EmailMessage], str | None] = lambda _mail: None
 
-    async def handle_RCPT(self, server: SMTP, session: SmtpSession, envelope: Envelope, to: str, options: list[str]) -> str:
+    async def handle_RCPT(
+        self, server: SMTP, session: SmtpSession, envelope: Envelope, to: str, options: list[str]
+    ) -> str:
         answer = self.at_rcpt(to)
         if answer is None:
             envelope.rcpt_tos.append(to)
@@ -125,10 +127,7 @@ class House:
         """Publishes a scenario; mails that it names are made up where they are not given."""
 
         def write(session: Session) -> Graph:
-            if isinstance(scenario, Scenario):
-                graph = compile_scenario(scenario, file="test.py", mails=None)
-            else:
-                graph = scenario
+            graph = scenario if isinstance(scenario, Graph) else compile_scenario(scenario, file="test.py", mails=None)
             names = {step.mail for step in graph.steps if step.do == "send" and isinstance(step.mail, str)} | set(mails)
             publish_mails(session, graph.scenario, {(name, ""): MAIL.format(name=name) for name in names}, self.now())
             publish_layouts(session, {"default": LAYOUT}, self.now())
@@ -184,7 +183,9 @@ class House:
     async def deliveries(self) -> list[Delivery]:
         return await self.database.read(lambda session: list(session.exec(select(Delivery).order_by(col(Delivery.id)))))
 
-    async def until(self, what: Callable[[list[JourneyRow]], bool], lead: int | None = None, seconds: float = 30) -> list[JourneyRow]:
+    async def until(
+        self, what: Callable[[list[JourneyRow]], bool], lead: int | None = None, seconds: float = 30
+    ) -> list[JourneyRow]:
         """Waits until the journeys' rows are as wanted."""
         try:
             async with asyncio.timeout(seconds):
@@ -196,7 +197,9 @@ class House:
         return rows
 
     async def resting_at(self, step: str, lead: int | None = None) -> list[JourneyRow]:
-        return await self.until(lambda rows: bool(rows) and all(r.status == "resting" and r.step == step for r in rows), lead)
+        return await self.until(
+            lambda rows: bool(rows) and all(r.status == "resting" and r.step == step for r in rows), lead
+        )
 
     async def quiet(self, row: JourneyRow) -> None:
         """Waits until the workflow, too, rests: it learns of its rest a moment after the row says so."""
@@ -242,12 +245,17 @@ def store_event(
 
 @asynccontextmanager
 async def house(
-    database: Database, *, speed: float = 1.0, programs: bool = True, env: WorkflowEnvironment | None = None, **settings: Any
+    database: Database,
+    *,
+    speed: float = 1.0,
+    programs: bool = True,
+    env: WorkflowEnvironment | None = None,
+    **settings: Any,
 ) -> AsyncIterator[House]:
     """Everything running. `programs=False` leaves router and sender to the test. `env`: a server of the test's own."""
     relay = Relay()
     port = await relay.start()
-    clock = {"clock_origin": datetime.now(UTC), "clock_speed": speed} if speed != 1 else {}
+    clock: dict[str, Any] = {"clock_origin": datetime.now(UTC), "clock_speed": speed} if speed != 1 else {}
     configured = Settings(smtp_port=port, smtp_timeout=2.0, **clock, **settings)
     transport = SmtpTransport("127.0.0.1", port, connections=4, timeout=2.0)
     own = env is None

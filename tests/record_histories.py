@@ -134,7 +134,9 @@ async def continued_as_new(mebae: House) -> JourneyRow:
             "continued-as-new",
             steps=[
                 send("hello"),
-                wait_for(on(clicked("hello"), [wait(days(300), id="long")]), within=hours(6), otherwise=[go_to("hello")]),
+                wait_for(
+                    on(clicked("hello"), [wait(days(300), id="long")]), within=hours(6), otherwise=[go_to("hello")]
+                ),
             ],
         )
     )

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from mebae.authoring import *  # noqa: F403
-from mebae.authoring import Scenario, branch, clicked, days, downloaded, end, lead, notify_sales, on, send, visited, wait, wait_for, when
+from mebae.authoring import (
+    Scenario,
+    branch,
+    clicked,
+    days,
+    downloaded,
+    end,
+    lead,
+    notify_sales,
+    on,
+    send,
+    visited,
+    wait,
+    wait_for,
+    when,
+)
 from mebae.store.database import Database
 from tests.house import FAST, house
 
