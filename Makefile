@@ -18,7 +18,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 RUN := $(VENV)/.run-stamp
 DEV := $(VENV)/.dev-stamp
 BENCHES := journeys
-CODE := mebae workflows activities worker.py server.py starter.py
+CODE := mebae workflows activities worker.py server.py starter.py scenarios $(wildcard bench/*.py)
+BENCHES ?= journeys
 
 .PHONY: help demo up test check bench pins clean
 
@@ -48,7 +49,7 @@ pins:
 	uv pip compile --quiet --generate-hashes --universal --no-emit-index-url --no-emit-find-links --python-version 3.11 \
 	  --extra embedded pyproject.toml -o requirements.txt
 	uv pip compile --quiet --generate-hashes --universal --no-emit-index-url --no-emit-find-links --python-version 3.11 \
-	  --extra embedded --group dev pyproject.toml -o requirements-dev.txt
+	  --extra embedded --group dev pyproject.toml -c requirements.txt -o requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

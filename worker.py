@@ -29,7 +29,7 @@ from mebae.router import Router
 from mebae.sender import Sender
 from mebae.settings import Settings
 from mebae.store.database import Database
-from mebae.temporal import connect, ensure_search_attributes
+from mebae.temporal import connect, ensure_search_attributes, watch
 from workflows.journey import JourneyWorkflow
 
 log = structlog.get_logger()
@@ -56,6 +56,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
                 tasks.create_task(worker.run())
             tasks.create_task(router.run())
             tasks.create_task(sender.run())
+            tasks.create_task(watch(client))
             tasks.create_task(_look_for_mail_server(settings))
             wiring.say_ready("worker", ready_file)
     finally:

@@ -30,6 +30,7 @@ Policy = Literal["hold", "retry"]
 BACK_OFF = [timedelta(minutes=m) for m in (1, 5, 15, 60, 120, 240)]
 """After each failure for now; the last one repeats. RFC 5321 §4.5.4.1 asks for 30 minutes on the whole."""
 GIVE_UP_AFTER = timedelta(hours=72)
+"""Since the first attempt that the mail server turned away."""
 RETRIED = "retried-after-unknown"
 
 
@@ -61,7 +62,6 @@ def claim(
             mail=mail,
             message_id=message_id(request.entry, request.step, request.visit, domain),
             status=DeliveryStatus.CLAIMED,
-            first_claimed_at=now,
         )
         session.add(row)
     elif row.status == DeliveryStatus.DATA:
@@ -74,6 +74,8 @@ def claim(
     row.status = DeliveryStatus.CLAIMED
     row.attempt += 1
     row.claimed_at, row.next_at = now, None
+    if not row.failures:  # the 72 hours are the mail server's, not those of a pause before it was first asked
+        row.first_claimed_at = now
     row.mark = place.lead.last_seq
     session.flush()
     return row
@@ -94,9 +96,11 @@ def enter_data(session: Session, delivery: int, attempt: int, now: datetime) -> 
 
 
 def sent(row: Delivery, attempt: int, raw: str, now: datetime) -> None:
-    """The server took it. True even of an attempt that was given up for dead."""
-    if row.attempt == attempt and row.status in (DeliveryStatus.DATA, DeliveryStatus.UNKNOWN):
-        row.status, row.sent_at, row.raw, row.reason = DeliveryStatus.SENT, now, raw[:500], None
+    """The server took it. True even of an attempt that was given up for dead, and then a later one need not send any more,
+    unless it is in `data` already: it speaks for itself."""
+    if row.status == DeliveryStatus.SENT or (row.status == DeliveryStatus.DATA and row.attempt != attempt):
+        return
+    row.status, row.sent_at, row.raw, row.reason, row.next_at = DeliveryStatus.SENT, now, raw[:500], None, None
 
 
 def refused(row: Delivery, why: str, raw: str | None = None) -> None:

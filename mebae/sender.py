@@ -115,6 +115,15 @@ class Sender:
         starts, nudges = await self._database.write(_taken, machine=machine)
         if not starts and not nudges:
             return 0
+        return await self._deliver(starts, nudges, machine)
+
+    async def start_one(self, entry: int) -> bool:
+        """Starts one entry at once, for a person who waits for the answer; false when it stays for the sender's next round."""
+        machine = self._machine()
+        starts, nudges = await self._database.write(_taken, machine=machine, entry=entry)
+        return bool(await self._deliver(starts, nudges, machine))
+
+    async def _deliver(self, starts: Sequence[Start], nudges: Sequence[Told], machine: datetime) -> int:
         by_lead: dict[int, list[Start | Told]] = defaultdict(list)
         items: list[Start | Told] = [*starts, *nudges]
         for item in items:
@@ -132,19 +141,6 @@ class Sender:
             if isinstance(result, BaseException):
                 raise result
         return len(started) + len(told)
-
-    async def start_one(self, entry: int) -> bool:
-        """Starts one entry at once, for a person who waits for the answer; false when it stays for the sender's next round."""
-        machine = self._machine()
-        starts, _ = await self._database.write(_taken, machine=machine, entry=entry)
-        started: list[int] = []
-        for start in starts:
-            await self._one_lead([start], started, [])
-        if started:
-            await self._database.write(
-                _done, started=started, told=[], later=[], now=self._clock.world(machine), machine=machine
-            )
-        return bool(started)
 
     async def _one_lead(self, items: Sequence[Start | Told], started: list[int], told: list[int]) -> None:
         async with self._calls:

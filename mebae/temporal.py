@@ -22,6 +22,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from mebae import contracts
@@ -31,6 +32,9 @@ log = structlog.get_logger()
 
 TRY_AGAIN = 1.0
 """Seconds between tries while Temporal is away."""
+
+LOOK = 5.0
+"""Seconds between looks whether Temporal is still there."""
 
 _HOPELESS = {RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.NOT_FOUND}
 
@@ -56,6 +60,9 @@ async def connect(*, patience: timedelta | None = None) -> Client:
     What time cannot cure (a wrong key, a namespace that does not exist) is `BadInput` at once.
     """
     config = target()
+    # The SDK would warn of every poll of every queue while Temporal is away; `watch` says it once.
+    quiet = LoggingConfig(filter="warn,temporalio_client::retry=off")
+    runtime = Runtime(telemetry=TelemetryConfig(logging=quiet))
     where, namespace = config["target_host"], config["namespace"]
     loop = asyncio.get_running_loop()
     give_up = None if patience is None else loop.time() + patience.total_seconds()
@@ -63,7 +70,7 @@ async def connect(*, patience: timedelta | None = None) -> Client:
     while True:
         try:
             async with asyncio.timeout_at(give_up):
-                client = await Client.connect(**config, data_converter=pydantic_data_converter)
+                client = await Client.connect(**config, data_converter=pydantic_data_converter, runtime=runtime)
                 await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=namespace))
             if away:
                 log.info("temporal.back", address=where)
@@ -82,6 +89,23 @@ async def connect(*, patience: timedelta | None = None) -> Client:
             log.warning("temporal.away", address=where, cure="start it or set TEMPORAL_ADDRESS; trying until it answers")
         away = True
         await asyncio.sleep(TRY_AGAIN)
+
+
+async def watch(client: Client) -> None:
+    """Says when Temporal goes away and when it is back, once each. Nothing depends on it: the SDK keeps trying by itself."""
+    away = False
+    while True:
+        await asyncio.sleep(LOOK)
+        try:
+            await client.service_client.check_health(retry=False, timeout=timedelta(seconds=5))
+        except (RPCError, RuntimeError):
+            if not away:
+                log.warning("temporal.away", effect="journeys wait, none is lost", cure="they go on by themselves when it answers")
+            away = True
+        else:
+            if away:
+                log.info("temporal.back")
+            away = False
 
 
 async def ensure_search_attributes(client: Client) -> None:

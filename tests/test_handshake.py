@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -116,15 +118,8 @@ def happen(session: Session, meeting: Meeting) -> None:
     nap()
 
 
-def routed(session: Session) -> int:
-    done = route(session, now=NOON, zone=TOKYO)
-    session.flush()
-    nap()
-    return done
-
-
 def meet(database: Database, some: list[Meeting]) -> None:
-    """Two threads a meeting: one puts the journey to rest, the other stores what happens and routes."""
+    """Two threads a meeting: one puts the journey to rest, the other stores what happens."""
     together = Barrier(2)
 
     def rests() -> None:
@@ -138,12 +133,27 @@ def meet(database: Database, some: list[Meeting]) -> None:
             together.wait(30)
             nap()
             database.write_now(happen, one)
-            nap()
-            database.write_now(routed)
 
     with ThreadPoolExecutor(2) as both:
         for future in [both.submit(rests), both.submit(happens)]:
             future.result()
+
+
+def keep_routing(database: Database, over: threading.Event) -> None:
+    """A router, until nothing more happens and nothing is left."""
+
+    def routed(session: Session) -> int:
+        done = route(session, now=NOON, zone=TOKYO)
+        session.flush()
+        nap()
+        return done
+
+    last = False
+    while not last:
+        last = over.is_set()
+        while database.write_now(routed):
+            pass
+        nap()
 
 
 def check(session: Session, graph: Graph, all_: list[Meeting]) -> Counter[str]:
@@ -187,12 +197,15 @@ async def test_what_happens_while_a_journey_goes_to_rest_is_heard_exactly_once(
     try:
         graph = await House(database, cast(Client, None), Relay(), Settings()).publish(TWO_WAITS)
         everybody = await database.write(meetings, graph, count)
-        pairs = 5 if kind == "postgres" else 2
-        with ThreadPoolExecutor(pairs) as pool:
-            for future in [pool.submit(meet, database, everybody[n::pairs]) for n in range(pairs)]:
-                await asyncio.wrap_future(future)
-        while await database.write(route, now=NOON, zone=TOKYO):  # what a busy lead's lock kept from the routers
-            pass
+        pairs, over = (5 if kind == "postgres" else 2), threading.Event()
+        with ThreadPoolExecutor(pairs + 2) as pool:
+            routers = [pool.submit(keep_routing, database, over) for _ in range(2)]
+            try:
+                met = [pool.submit(meet, database, everybody[n::pairs]) for n in range(pairs)]
+                await asyncio.gather(*map(asyncio.wrap_future, met))
+            finally:
+                over.set()
+            await asyncio.gather(*map(asyncio.wrap_future, routers))
         ways = await database.read(check, graph, everybody)
         # It proves something only if both ways were taken often.
         assert len(ways) == 6, ways
@@ -233,17 +246,14 @@ class Watched:
     def get_workflow_handle(self, workflow_id: str) -> Any:
         handle = self._client.get_workflow_handle(workflow_id)
 
-        class Handle:
-            describe = handle.describe
+        async def signal(name: str, nudged: contracts.Nudged) -> None:
+            async def call() -> None:
+                await handle.signal(name, nudged)
+                self.signals[(nudged.entry, nudged.trigger, nudged.event)] += 1
 
-            async def signal(_, name: str, nudged: contracts.Nudged) -> None:  # noqa: N805
-                async def call() -> None:
-                    await handle.signal(name, nudged)
-                    self.signals[(nudged.entry, nudged.trigger, nudged.event)] += 1
+            await self.around(call)
 
-                await self.around(call)
-
-        return Handle()
+        return SimpleNamespace(describe=handle.describe, signal=signal)
 
     def as_client(self) -> Client:
         return cast(Client, self)

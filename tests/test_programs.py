@@ -128,7 +128,7 @@ def lives(pid: int) -> bool:
 
 async def until(what: Callable[[], bool], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
-        while not what():  # noqa: ASYNC110 - the world of processes has no event
+        while not what():
             await asyncio.sleep(0.05)
 
 
@@ -292,16 +292,40 @@ async def test_up_runs_the_house_and_ends_without_leftovers(project: Path) -> No
                 assert await second.ends() == 1
             assert "another mebae already runs" in second.said
 
-            # Commands of the same folder meet this house, wherever its ports are.
-            async with running("starter.py", "start", "helo", "--lead", "sato@aoba.example", cwd=project) as start:
-                assert await start.ends() == 1
-            assert "did you mean 'hello'?" in start.said
+            await ops_at_work(project, state)
 
             assert await up.told_to_end(signal.SIGINT) == 0
             assert not [name for name, pid in programs.items() if lives(pid)]
             assert not (state / "running.json").exists()
     assert "Traceback" not in up.said
     assert "Traceback" not in "".join(log.read_text() for log in (state / "logs").glob("*.log"))
+
+
+async def ops_at_work(project: Path, state: Path) -> None:
+    """Commands of the same folder meet this house, wherever its ports are."""
+
+    async def run(*words: str) -> tuple[int, str]:
+        async with running(*words, cwd=project) as program:
+            return await program.ends(), program.said
+
+    leads = project / "leads.csv"
+    leads.write_text("email,name\nsato@aoba.example,佐藤\n")
+    assert (await run("-m", "mebae", "import-leads", str(leads)))[0] == 0
+    code, said = await run("starter.py", "start", "hello", "--lead", "sato@aoba.example")
+    assert (code, "runs: journey/hello/1" in said) == (0, True)
+    await until(lambda: len(list((state / "inbox").glob("*.eml"))) == 1)
+
+    journeys = ("-m", "mebae", "journeys")
+    assert (await run(*journeys, "pause", "journey/hello/1"))[0] == 0
+    code, said = await run(*journeys, "pause", "journey/hello/1")
+    assert (code, "paused already" in said) == (1, True)
+    assert (await run(*journeys, "resume", "journey/hello/1"))[0] == 0
+    assert (await run(*journeys, "end", "journey/hello/1", "--outcome", "called"))[0] == 0
+    code, said = await run("starter.py", "list")
+    assert (code, "called" in said) == (0, True)
+    code, said = await run(*journeys, "pause", "journey/hello/2")
+    assert (code, "running journey 'journey/hello/2' not found" in said) == (1, True)
+    assert "Traceback" not in said
 
 
 async def test_a_part_that_dies_ends_the_house_with_the_end_of_its_log(project: Path) -> None:
