@@ -50,11 +50,11 @@ CONNECTIONS = 16
 class Start:
     """A journey to be started, with all that Temporal is told."""
 
-    def __init__(self, row: JourneyRow, lead: Lead, event: Event | None, graph: dict[str, object], title: str) -> None:
+    def __init__(self, row: JourneyRow, lead: Lead, event: Event | None, graph: dict[str, object]) -> None:
         assert row.entry is not None
         assert row.step is not None
         self.entry, self.lead, self.scenario, self.version = row.entry, row.lead_id, row.scenario, row.version
-        self.key, self.step, self.stage, self.title = row.key, row.step, lead.stage, title
+        self.key, self.step, self.stage = row.key, row.step, lead.stage
         self.mark = event.seq if event is not None else 0
         self.graph = graph
 
@@ -209,7 +209,12 @@ def attributes(*, LeadId: int, Paused: bool, **keywords: str) -> TypedSearchAttr
 def _taken(session: Session, *, machine: datetime, entry: int | None = None) -> tuple[list[Start], list[Told]]:
     """What is to be delivered, each lead's in order; the starts are this sender's for a while. `entry`: that start alone,
     in whosever hands it is, for a person is waiting for it."""
-    query = select(JourneyRow, Lead).join(Lead).where(JourneyRow.status == JourneyStatus.STARTING)
+    query = (
+        select(JourneyRow, Lead, Event)
+        .join(Lead, col(JourneyRow.lead_id) == col(Lead.id))
+        .outerjoin(Event, col(JourneyRow.entry_event_id) == col(Event.id))
+        .where(JourneyRow.status == JourneyStatus.STARTING)
+    )
     if entry is not None:
         query = query.where(JourneyRow.entry == entry)
     else:
@@ -220,12 +225,15 @@ def _taken(session: Session, *, machine: datetime, entry: int | None = None) -> 
             col(JourneyRow.retry_at) > machine + LEASE,
         )
         query = query.where(mine).with_for_update(of=JourneyRow, skip_locked=True)
+    graphs: dict[str, dict[str, object]] = {}
     starts = []
-    for row, lead in session.exec(query.order_by(col(JourneyRow.entry)).limit(AT_ONCE)).all():
-        event = session.get(Event, row.entry_event_id) if row.entry_event_id is not None else None
-        graph = graph_of(session, row.version)
-        starts.append(Start(row, lead, event, json.loads(graph.dump()), graph.title))
-        row.retry_at = machine + LEASE
+    for row, lead, event in session.exec(query.order_by(col(JourneyRow.entry)).limit(AT_ONCE)).all():
+        if row.version not in graphs:
+            graphs[row.version] = json.loads(graph_of(session, row.version).dump())
+        starts.append(Start(row, lead, event, graphs[row.version]))
+    if starts:
+        mine_now = col(JourneyRow.entry).in_([start.entry for start in starts])
+        session.execute(update(JourneyRow).where(mine_now).values(retry_at=machine + LEASE))
     if entry is not None:
         return starts, []
     unsent = (

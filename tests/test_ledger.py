@@ -174,7 +174,12 @@ async def test_a_postponed_mail_is_claimed_again(database: Database) -> None:
     book = await Book.open(database)
     first = book.claim()
     until = NOON + timedelta(minutes=5)
-    postponed = book.write(lambda row: ledger.postponed(row, until, "mail-server-unavailable", "451 later"))
+
+    def turned_away(row: Delivery) -> None:
+        row.failures += 1
+        ledger.postponed(row, until, "mail-server-unavailable", "451 later")
+
+    postponed = book.write(turned_away)
     assert (postponed.status, postponed.next_at, postponed.raw) == ("postponed", until, "451 later")
     assert not book.enter_data(1)
     book.now = until
@@ -480,8 +485,7 @@ class Dropping(Relay):
     async def handle_DATA(self, server: SMTP, session: SmtpSession, envelope: Envelope) -> str:
         answer = await super().handle_DATA(server, session, envelope)
         if len(self.mails) == 1:
-            assert server.transport is not None
-            server.transport.abort()
+            cast(asyncio.Transport, server.transport).abort()
         return answer
 
 

@@ -1,0 +1,501 @@
+"""The score of a lead: a pure function of the set of its distinct events, of what it is, and of the moment.
+
+There are two ways to the same figure. `score` recounts from all events. A `Tally` keeps of each rule only the events
+that still can count, takes one event at a time in any order, repeated or late, and `reckon` reads it at any moment.
+
+What a tally keeps, of one lead, whatever it does: of an engagement rule its `at_most` latest events (with a `per` of
+each period), and of any rule at most `LIMIT`; of a `did(…)` or a topic as many as it asks for.
+
+The *latest* events count, by when they occurred and then by message id, so that a fresh download is worth its points
+although the cap was used up two years ago, and the last answer to a question is the one that counts. Periods of a `per` are fixed
+(the same for all leads), because a window that began with the first event would be moved by one that comes late.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, Protocol, Self
+from zoneinfo import ZoneInfo
+
+from mebae.conditions import Condition, Data, Facts, Pattern, Scalar, SimpleFacts, evaluate, matches, same
+from mebae.scoring_mapping import Mapping as TitleMapping
+from mebae.scoring_model import (
+    LIMIT,
+    By,
+    Counter,
+    Engagement,
+    Graded,
+    Points,
+    ScoringModel,
+    did_key,
+    rule_key,
+    topic_key,
+)
+from mebae.timing import Duration, window
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICRO = timedelta(microseconds=1)
+_MAIL_EVENTS = ("Email Opened", "Email Link Clicked")
+
+
+class EventLike(Protocol):
+    """What scoring needs of an event; a row of the events table has it."""
+
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def properties(self) -> Mapping[str, Any]: ...
+    @property
+    def occurred_at(self) -> datetime: ...
+
+
+class Event(NamedTuple):
+    """An event from memory."""
+
+    message_id: str
+    name: str
+    properties: Mapping[str, Any]
+    occurred_at: datetime
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a lead is: its attributes as `lead.…` names them, with its mapped `rank` and `industry_group`."""
+
+    lead: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, lead: Mapping[str, object], mapping: TitleMapping) -> Self:
+        """The profile of a lead whose title and industry are raw.
+
+        >>> table = TitleMapping.load("kind,raw,means\\nrank,部長,部長\\n")
+        >>> Profile.of({"title": "営業部長"}, table).lead["rank"]
+        '部長'
+        """
+        return cls({**lead, "rank": mapping.rank(lead.get("title")), "industry_group": mapping.group(lead.get("industry"))})
+
+
+class Kept(NamedTuple):
+    """One event that a rule keeps. Sorted as it stands: by when it occurred, then by message id."""
+
+    at: int
+    """Microseconds since 1970."""
+    id: str
+    points: Points = 0
+    value: str = ""
+    """Of a rule that counts each value once."""
+
+
+@dataclass
+class Tally:
+    """What is kept of one lead's events, under one version of the model. Adding is idempotent and in any order the same.
+
+    A repeated event must be the same event: that a message id has one moment is for the store to see to.
+    """
+
+    version: str
+    kept: dict[str, list[Kept]] = field(default_factory=dict)
+    newest: int | None = None
+    """When the latest of all events occurred, counted or not."""
+
+    @classmethod
+    def of(cls, model: ScoringModel, events: Iterable[EventLike] = ()) -> Self:
+        tally = cls(model.version)
+        for event in events:
+            tally.add(model, event)
+        return tally
+
+    def add(self, model: ScoringModel, event: EventLike) -> bool:
+        """Takes one event; says whether anything that can count has changed.
+
+        Raises `ValueError` if the tally is of another version of the model: it must be counted anew from the events.
+        """
+        if self.version != model.version:
+            raise ValueError(f"the tally is of scoring model {self.version}, not of {model.version}: count it anew")
+        at = micros(event.occurred_at)
+        self.newest = at if self.newest is None else max(self.newest, at)
+        changed = False
+        for counter in model.counters.get(event.name, ()):
+            if not is_human(event) or not any(matches(one, event.name, event.properties) for one in counter.patterns):
+                continue
+            kept = _kept(counter.rule, at, event)
+            if kept is not None:
+                changed |= _insert(self.kept.setdefault(counter.key, []), kept, counter, model.time_zone)
+        return changed
+
+    def is_late(self, event: EventLike) -> bool:
+        """Whether a later one was counted before: then the history of stages may be another (`replay` tells)."""
+        return self.newest is not None and micros(event.occurred_at) < self.newest
+
+    def dump(self) -> str:
+        """Compact JSON; the same for equal tallies."""
+        kept = {key: [_short(one) for one in its] for key, its in sorted(self.kept.items())}
+        whole = {"version": self.version, "newest": self.newest, "kept": kept}
+        return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def load(cls, text: str) -> Self:
+        data = json.loads(text)
+        kept = {key: [Kept(*one) for one in its] for key, its in data["kept"].items()}
+        return cls(version=data["version"], kept=kept, newest=data["newest"])
+
+
+class Reason(NamedTuple):
+    """Why there are points: a rule, and the event that it counts (None for what the lead is)."""
+
+    rule: str
+    points: float
+    event: str | None = None
+    """The message id."""
+    occurred_at: datetime | None = None
+    worth: float = 0.0
+    """The points without decay."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A lead's score at one moment, with all of its reasons."""
+
+    fit: float
+    engagement: float
+    total: float
+    reasons: tuple[Reason, ...]
+    stage: str
+    qualifications: tuple[str, ...]
+    """Those whose rule holds now. Whether the lead becomes it is for the caller, who knows what sales said before."""
+    topics: tuple[str, ...]
+    excluded: tuple[str, ...]
+    """The exclusions that hold; such a lead moves to no other stage and is never qualified. Its score is still shown."""
+
+    @property
+    def whole(self) -> int:
+        """What `lead.score` is: the total rounded down, so that `lead.score >= 50` is true exactly when the total is."""
+        return math.floor(self.total)
+
+
+class Move(NamedTuple):
+    """Something that a lead became, and by which event (None: by time alone)."""
+
+    at: datetime
+    kind: Literal["stage", "qualification"]
+    to: str
+    event: str | None
+
+
+class Replay(NamedTuple):
+    score: Score
+    tally: Tally
+    moves: tuple[Move, ...]
+
+
+def score(model: ScoringModel, profile: Profile, events: Iterable[EventLike], now: datetime) -> Score:
+    """The score at `now`, from all events: whatever their order, however often each is repeated."""
+    return replay(model, profile, events, now).score
+
+
+def replay(
+    model: ScoringModel, profile: Profile, events: Iterable[EventLike], now: datetime, *, held: str | None = None
+) -> Replay:
+    """Goes through the events as they occurred, with the lead as it is today, and says what it became when.
+
+    Stages and qualifications are asked at each event and at `now`. Asking is idempotent, so an event that comes late gets its place.
+    """
+    tally = Tally(model.version)
+    moves: list[Move] = []
+    stage, qualified = held or model.stages[0].id, frozenset[str]()
+
+    def ask(at: datetime, event: str | None) -> Score:
+        nonlocal stage, qualified
+        found = reckon(model, tally, profile, at, held=stage)
+        if found.stage != stage:
+            moves.append(Move(at, "stage", found.stage, event))
+        moves.extend(Move(at, "qualification", to, event) for to in found.qualifications if to not in qualified)
+        stage, qualified = found.stage, frozenset(found.qualifications)
+        return found
+
+    ordered = distinct(events)
+    for event, after in zip(ordered, [*ordered[1:], None], strict=True):
+        tally.add(model, event)
+        # Of several at one moment none came first: they are one.
+        if event.occurred_at <= now and (after is None or after.occurred_at != event.occurred_at):
+            ask(event.occurred_at.astimezone(UTC), event.message_id)
+    return Replay(ask(now, None), tally, tuple(moves))
+
+
+def distinct(events: Iterable[EventLike]) -> list[EventLike]:
+    """Each message id once (of different ones with the same id that which occurred first), in the order they occurred."""
+    first: dict[str, EventLike] = {}
+    for event in events:
+        known = first.get(event.message_id)
+        if known is None or _order(event) < _order(known):
+            first[event.message_id] = event
+    return sorted(first.values(), key=_order)
+
+
+def reckon(model: ScoringModel, tally: Tally, profile: Profile, now: datetime, *, held: str | None = None) -> Score:
+    """The score at `now` from a tally. `held` is the stage that the lead has had so far (the first if None)."""
+    facts = _Facts(model, tally, profile, now)
+    fit = [Reason(rule.id, rule.points, worth=rule.points) for rule in model.fit if evaluate(rule.when, facts).value]
+    done = [
+        Reason(rule.id, decayed(one.points, one.at, half, at=facts.at), one.id, moment(one.at), one.points)
+        for rule, half, counted in _counted(model, tally)
+        for one in counted
+    ]
+    total = math.fsum(reason.points for reason in (*fit, *done))
+    facts.score = math.floor(total)
+    excluded = tuple(rule.id for rule in model.exclusions if evaluate(rule.when, facts).value)
+    stage = held if held in model.stage_ids else model.stages[0].id
+    assert stage is not None
+    if not excluded:
+        stage = _stage(model, facts, model.stage_ids.index(stage))
+    facts.stage = stage
+    return Score(
+        fit=math.fsum(reason.points for reason in fit),
+        engagement=math.fsum(reason.points for reason in done),
+        total=total,
+        reasons=(*fit, *done),
+        stage=stage,
+        qualifications=()
+        if excluded
+        else tuple(rule.to for rule in model.qualifications if evaluate(rule.when, facts).value),
+        topics=_topics(model, tally, facts.at),
+        excluded=excluded,
+    )
+
+
+def differences(before: Score | None, after: Score) -> list[Reason]:
+    """The rows for the ledger: every reason gained, and every reason lost with its points negative. Decay is no change."""
+    old = {(one.rule, one.event): one for one in before.reasons} if before is not None else {}
+    new = {(one.rule, one.event): one for one in after.reasons}
+    lost = [
+        one._replace(points=-one.points, worth=-one.worth)
+        for key, one in old.items()
+        if key not in new or new[key].worth != one.worth
+    ]
+    return [*lost, *(one for key, one in new.items() if key not in old or old[key].worth != one.worth)]
+
+
+def is_human(event: EventLike) -> bool:
+    """Opens and clicks of scanners and privacy proxies are kept and never counted; one without a verdict is human."""
+    return event.name not in _MAIL_EVENTS or event.properties.get("verdict", "human") == "human"
+
+
+# Moments and decay ---------------------------------------------------------------------------------------------------
+
+
+def micros(when: datetime) -> int:
+    return (when - _EPOCH) // _MICRO
+
+
+def moment(at: int) -> datetime:
+    return _EPOCH + at * _MICRO
+
+
+def decayed(points: Points, since: int, half_life: int | None, *, at: int) -> float:
+    """`points × 2^(−age / half-life)`, in microseconds. What has yet to occur has its full points.
+
+    >>> decayed(40, 0, 90, at=180)
+    10.0
+    """
+    return float(points) if half_life is None or at <= since else points * math.exp2((since - at) / half_life)
+
+
+def half_life_of(rule: Engagement) -> int | None:
+    return None if rule.half_life is None else window(rule.half_life) // _MICRO
+
+
+# What counts ---------------------------------------------------------------------------------------------------------
+
+
+def counted_of(rule: Engagement, kept: Sequence[Kept], zone: str) -> Sequence[Kept]:
+    """The events of a rule that give points: all that it keeps, or of a `visits` rule the latest that complete a series."""
+    if rule.times == 1:
+        return kept
+    found: list[Kept] = []
+    of_period: dict[int, int] = {}
+    for one in reversed([kept[i] for i in _completions(rule, kept)]):
+        period = _period(rule.per, one.at, zone)
+        if of_period.get(period, 0) < rule.at_most:
+            of_period[period] = of_period.get(period, 0) + 1
+            found.append(one)
+    return found[::-1]
+
+
+def _counted(model: ScoringModel, tally: Tally) -> Iterable[tuple[Engagement, int | None, Sequence[Kept]]]:
+    for rule in model.engagement:
+        if kept := tally.kept.get(rule_key(rule)):
+            yield rule, half_life_of(rule), counted_of(rule, kept, model.time_zone)
+
+
+def _completions(rule: Engagement, kept: Sequence[Kept]) -> list[int]:
+    """Where the events stand that are the `times`-th within the span."""
+    assert rule.within is not None
+    span, before = window(rule.within) // _MICRO, rule.times - 1
+    return [i for i in range(before, len(kept)) if kept[i].at - kept[i - before].at < span]
+
+
+def _kept(rule: Engagement | None, at: int, event: EventLike) -> Kept | None:
+    if rule is None:
+        return Kept(at, event.message_id)
+    properties = event.properties
+    if rule.where is not None and not evaluate(rule.where, SimpleFacts(event.occurred_at, lead=properties)).value:
+        return None
+    points = _points(rule, properties)
+    if points is None:
+        return None
+    value = "" if rule.once_for is None else repr(properties.get(rule.once_for.partition(".")[2]))
+    return Kept(at, event.message_id, points, value)
+
+
+def _points(rule: Engagement, properties: Mapping[str, Any]) -> Points | None:
+    match rule.points:
+        case By(ref=ref, of=of, otherwise=otherwise):
+            value = properties.get(ref.partition(".")[2])
+            return next((points for one, points in of if _equal(value, one)), otherwise)
+        case Graded(ref=ref, grades=grades):
+            value = properties.get(ref.partition(".")[2])
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                return None
+            return next((points for least, points in reversed(grades) if value >= least), None)
+        case points:
+            return points
+
+
+def _equal(value: object, one: Scalar) -> bool:
+    """Forms with several choices send lists: one of them is enough."""
+    return any(same(part, one) for part in value) if isinstance(value, list) else same(value, one)
+
+
+def _insert(its: list[Kept], new: Kept, counter: Counter, zone: str) -> bool:
+    """Puts an event among those kept, and drops what can never count again; says whether that changed anything."""
+    at = bisect_left(its, new[:2], key=lambda one: one[:2])
+    if at < len(its) and its[at][:2] == new[:2]:
+        return False
+    before = tuple(its)
+    its.insert(at, new)
+    rule = counter.rule
+    if rule is None:
+        del its[: -counter.limit]
+    elif rule.times == 1:
+        _trim_period(its, at, rule, zone)
+        del its[:-LIMIT]
+    else:
+        del its[:-LIMIT]
+        done = _completions(rule, its)
+        if rule.per is None and len(done) >= rule.at_most:
+            # Events only ever add completions: older ones than the latest `at_most` are out for good.
+            del its[: done[-rule.at_most] - rule.times + 1]
+    return tuple(its) != before
+
+
+def _trim_period(its: list[Kept], at: int, rule: Engagement, zone: str) -> None:
+    """Of the period of the event at `at`: each value once if so wished, then the latest `at_most`."""
+    period = _period(rule.per, its[at].at, zone)
+    first = last = at  # The events of one period stand together.
+    while first > 0 and _period(rule.per, its[first - 1].at, zone) == period:
+        first -= 1
+    while last + 1 < len(its) and _period(rule.per, its[last + 1].at, zone) == period:
+        last += 1
+    if rule.once_for is not None:
+        twins = [i for i in range(first, last + 1) if its[i].value == its[at].value]
+        for i in twins[:-1]:
+            del its[i]
+            last -= 1
+    if last - first + 1 > rule.at_most:
+        del its[first]
+
+
+def _period(per: Duration | None, at: int, zone: str) -> int:
+    """Which period a moment is in: whole days begin at midnight of the model's zone, the rest is elapsed time."""
+    if per is None:
+        return 0
+    if per.hours or per.minutes:
+        return at // (window(per) // _MICRO)
+    return moment(at).astimezone(_zone(zone)).toordinal() // per.days
+
+
+@lru_cache(maxsize=8)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
+
+
+# Stages, topics, conditions ------------------------------------------------------------------------------------------
+
+
+def _stage(model: ScoringModel, facts: _Facts, held: int) -> str:
+    """The highest stage whose condition holds, or the one held before, unless that one falls."""
+    holds = [stage.when is None or evaluate(stage.when, facts).value for stage in model.stages]
+    while held > 0 and model.stages[held].falls and not holds[held]:
+        held -= 1
+    return model.stages[max(held, *(i for i, one in enumerate(holds) if one))].id
+
+
+def _topics(model: ScoringModel, tally: Tally, at: int) -> tuple[str, ...]:
+    found = []
+    for topic in model.topics:
+        kept = tally.kept.get(topic_key(topic), ())
+        since = None if topic.within is None else at - window(topic.within) // _MICRO
+        if sum(since is None or one.at > since for one in kept) >= topic.times:
+            found.append(topic.id)
+    return tuple(found)
+
+
+class _Facts(Facts):
+    """A lead's facts from its profile and tally; score and stage are filled in as they become known."""
+
+    def __init__(self, model: ScoringModel, tally: Tally, profile: Profile, now: datetime) -> None:
+        self._model, self._tally, self._profile, self._now = model, tally, profile, now
+        self.at = micros(now)
+        self.score: int | None = None
+        self.stage: str | None = None
+
+    @property
+    def now(self) -> datetime:
+        return self._now
+
+    @property
+    def stages(self) -> Sequence[str]:
+        return self._model.stage_ids
+
+    def value(self, ref: str) -> object:
+        name = ref.partition(".")[2]
+        if name == "score":
+            return self.score
+        return self.stage if name == "stage" else self._profile.lead.get(name)
+
+    def tags(self) -> Collection[str]:
+        return self._profile.lead.get("tags") or ()  # type: ignore[return-value]
+
+    def times(self, pattern: Pattern, after: datetime | None) -> Sequence[datetime]:
+        moments = (moment(one.at) for one in self._tally.kept.get(_did_key(pattern), ()))
+        return [at for at in moments if after is None or at > after]
+
+
+def _did_key(pattern: Pattern) -> str:
+    # Patterns are frozen and live as long as their model; hashing one anew at every evaluation would be most of the work.
+    cached = pattern.__dict__.get("_key")
+    if cached is None:
+        cached = pattern.__dict__["_key"] = did_key(pattern)
+    return str(cached)
+
+
+def _short(kept: Kept) -> list[object]:
+    values: list[object] = list(kept)
+    if not kept.value:
+        values.pop()
+        if not kept.points:
+            values.pop()
+    return values
+
+
+def _order(event: EventLike) -> tuple[int, str, str, str]:
+    properties = json.dumps(event.properties, sort_keys=True, default=str)
+    return micros(event.occurred_at), event.message_id, event.name, properties

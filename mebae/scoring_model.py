@@ -1,0 +1,204 @@
+"""The scoring model as data: what `scenarios/scoring.py` compiles to, with a content hash as a graph has one.
+
+Every rule that looks at events is bounded, so that what must be kept of a lead (`mebae.scoring.Tally`) is bounded too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import Field, field_serializer
+
+from mebae.conditions import Condition, Data, Did, Pattern, Scalar, parts_of
+from mebae.timing import Duration
+
+FORMAT = 1
+"""Raised when a model of today could not be read by the code of yesterday."""
+LIMIT = 100
+"""No rule ever looks at more than this many of a lead's events, the latest."""
+
+Points = int | float
+
+
+class By(Data):
+    """`by(event.budget, {"fixed": 20, "planned": 10})`: points by the value of a property.
+
+    Without `otherwise` an event with another value is not counted at all.
+    """
+
+    kind: Literal["by"] = "by"
+    ref: str
+    of: tuple[tuple[Scalar, Points], ...]
+    otherwise: Points | None = None
+
+
+class Graded(Data):
+    """`graded(event.seconds, {60: 2, 180: 5})`: the points of the highest grade reached; below the lowest, not counted."""
+
+    kind: Literal["graded"] = "graded"
+    ref: str
+    grades: tuple[tuple[Points, Points], ...]
+    """From the lowest."""
+
+
+class Fit(Data):
+    """Points for what a lead is."""
+
+    id: str
+    when: Condition
+    points: Points
+
+
+class Engagement(Data):
+    """Points for what a lead does. The latest `at_most` events count (of each period, if there is a `per`)."""
+
+    id: str
+    event: Pattern
+    where: Condition | None = None
+    """What the event's properties must meet beyond the pattern: `event.seconds >= 60`."""
+    points: Points | Annotated[By | Graded, Field(discriminator="kind")]
+    at_most: int = Field(default=LIMIT, ge=1, le=LIMIT)
+    per: Duration | None = None
+    once_for: str | None = None
+    """A property such as `event.content`: of events with the same value (in the same period) only the latest counts."""
+    half_life: Duration | None = None
+    times: int = Field(default=1, ge=1, le=LIMIT)
+    within: Duration | None = None
+    """With `times`: what counts is an event that is the so-manieth within this span."""
+
+
+class Exclusion(Data):
+    """Who is no lead of ours, and why: never qualified, moves no stage, and listed with the reason."""
+
+    id: str
+    when: Condition
+
+
+class Stage(Data):
+    """One stage; the first has no condition, because everyone begins there."""
+
+    id: str
+    title: str = ""
+    when: Condition | None = None
+    falls: bool = False
+    """Whether the lead leaves it when its condition no longer holds. Decay moves no stage down unless this is set."""
+
+
+class Qualification(Data):
+    to: str
+    when: Condition
+
+
+class Topic(Data):
+    """What a lead is interested in, by what it reads."""
+
+    id: str
+    events: tuple[Pattern, ...]
+    times: int = Field(default=1, ge=1, le=LIMIT)
+    within: Duration | None = None
+
+
+class Counter(NamedTuple):
+    """Something that keeps events: a rule, a topic, or a `did(…)` in one of the conditions."""
+
+    key: str
+    patterns: tuple[Pattern, ...]
+    limit: int
+    rule: Engagement | None = None
+
+
+class ScoringModel(Data):
+    """A compiled scoring model. `version` is the hash of its content: equal content, equal version, on any machine."""
+
+    format: int
+    ranks: tuple[str, ...] = ()
+    """The lowest first."""
+    fit: tuple[Fit, ...] = ()
+    engagement: tuple[Engagement, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
+    stages: tuple[Stage, ...]
+    qualifications: tuple[Qualification, ...] = ()
+    topics: tuple[Topic, ...] = ()
+    time_zone: str = "Asia/Tokyo"
+    """Where a day begins, for caps of so many a day."""
+
+    @field_serializer("format")
+    def _format(self, value: int) -> int:
+        return value
+
+    def dump(self) -> str:
+        """The canonical JSON: sorted keys, no defaults."""
+        data = _with_tags(self, self.model_dump(mode="json", exclude_defaults=True))
+        return json.dumps(data, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+    @cached_property
+    def version(self) -> str:
+        return hashlib.sha256(self.dump().encode()).hexdigest()[:16]
+
+    @classmethod
+    def load(cls, text: str) -> Self:
+        """Reads what `dump` wrote; a newer format than this code knows is refused."""
+        data = json.loads(text)
+        if data.get("format", 0) > FORMAT:
+            raise ValueError(f"scoring model format {data['format']} is newer than {FORMAT}: upgrade the workers first")
+        return cls.model_validate(data)
+
+    @cached_property
+    def stage_ids(self) -> tuple[str, ...]:
+        return tuple(stage.id for stage in self.stages)
+
+    def conditions(self) -> Iterator[Condition]:
+        """Every condition on a lead, in the order written."""
+        yield from (rule.when for rule in self.fit)
+        yield from (rule.when for rule in self.exclusions)
+        yield from (stage.when for stage in self.stages if stage.when is not None)
+        yield from (rule.when for rule in self.qualifications)
+
+    @cached_property
+    def counters(self) -> dict[str, tuple[Counter, ...]]:
+        """What keeps an event, by the event's name."""
+        asked: dict[str, tuple[Pattern, int]] = {}
+        for condition in self.conditions():
+            for part in parts_of(condition):
+                if isinstance(part, Did):
+                    key = did_key(part.pattern)
+                    asked[key] = part.pattern, max(part.times, asked[key][1] if key in asked else 1)
+        every = [Counter(rule_key(rule), (rule.event,), rule.at_most, rule) for rule in self.engagement]
+        every += [Counter(key, (pattern,), times) for key, (pattern, times) in asked.items()]
+        every += [Counter(topic_key(topic), topic.events, topic.times) for topic in self.topics]
+        index: dict[str, list[Counter]] = {}
+        for counter in every:
+            for name in dict.fromkeys(pattern.event for pattern in counter.patterns):
+                index.setdefault(name, []).append(counter)
+        return {name: tuple(its) for name, its in index.items()}
+
+
+def rule_key(rule: Engagement) -> str:
+    return f"rule/{rule.id}"
+
+
+def topic_key(topic: Topic) -> str:
+    return f"topic/{topic.id}"
+
+
+def did_key(pattern: Pattern) -> str:
+    """The same for patterns that mean the same, however their properties are ordered."""
+    canonical = json.dumps(pattern.model_dump(mode="json"), ensure_ascii=False, sort_keys=True)
+    return f"did/{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
+
+
+def _with_tags(value: Any, dumped: Any) -> Any:
+    """Puts `op` and `kind` back, which `exclude_defaults` took away."""
+    if isinstance(value, Data) and isinstance(dumped, dict):
+        out = {name: _with_tags(getattr(value, name), part) for name, part in dumped.items()}
+        for tag in ("op", "kind"):
+            if tag in type(value).model_fields:
+                out[tag] = getattr(value, tag)
+        return out
+    if isinstance(value, (tuple, list)) and isinstance(dumped, list):
+        return [_with_tags(one, part) for one, part in zip(value, dumped, strict=True)]
+    return dumped
