@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import wraps
@@ -20,6 +21,8 @@ R = TypeVar("R", StepInput, PauseInput)
 T = TypeVar("T")
 log = structlog.get_logger()
 
+_CODE = re.compile(r"[a-z0-9][a-z0-9:_-]{0,63}")
+
 
 def world_now(request: StepInput) -> datetime:
     """The world's time for this activity: its argument (local ones), else its attempt's start (fresh at each attempt)."""
@@ -36,7 +39,9 @@ def coded(verb: Callable[[A, R], Awaitable[T]]) -> Callable[[A, R], Awaitable[T]
         try:
             return await verb(self, request)
         except Refusal as refusal:
-            code, final = refusal.code, isinstance(refusal, Permanent)
+            # Anybody's code may raise a refusal: what does not look like a code may hold a name or an address.
+            code = refusal.code if _CODE.fullmatch(refusal.code) else "invalid-code"
+            final = isinstance(refusal, Permanent)
         except MebaeError as error:
             code, final = type(error).__name__, False
         except Exception as error:

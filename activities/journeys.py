@@ -11,7 +11,7 @@ from activities.calling import coded, world_now
 from mebae import contracts, resting
 from mebae.contracts import PauseInput, StepInput
 from mebae.journey import Chosen, Ended, Ending, Exited, Heard, Passed, Postponed, Resting, Settling
-from mebae.resting import Setting
+from mebae.resting import Place, Setting
 from mebae.store.database import Database
 from mebae.store.tables import JourneyRow
 
@@ -24,13 +24,13 @@ class JourneyActivities:
 
     @activity.defn(name=contracts.REST)
     @coded
-    async def rest(self, request: StepInput) -> Resting | Heard | Passed | Postponed | Exited:
+    async def rest(self, request: StepInput) -> Resting | Heard | Passed | Postponed | Exited | Ended:
         """Puts the journey to rest, or says how the rest ended."""
         return await self._database.write(_rest, request, world_now(request), self._setting)
 
     @activity.defn(name=contracts.CHOOSE)
     @coded
-    async def choose(self, request: StepInput) -> Chosen | Postponed | Exited:
+    async def choose(self, request: StepInput) -> Chosen | Postponed | Exited | Ended:
         """Finds the first true case of a branch."""
         return await self._database.write(_choose, request, world_now(request), self._setting)
 
@@ -49,26 +49,26 @@ class JourneyActivities:
 
 def _rest(
     session: Session, request: StepInput, now: datetime, at: Setting
-) -> Resting | Heard | Passed | Postponed | Exited:
-    place = resting.take(session, request.entry)
-    if isinstance(place, Exited):
+) -> Resting | Heard | Passed | Postponed | Exited | Ended:
+    place = resting.take(session, request.entry, request.turn)
+    if not isinstance(place, Place):
         return place
     assert isinstance(request.plan, Settling)
     early = resting.still_early(session, place, request.woke, now, at)
     return early or resting.settle(session, place, request.plan, now, at)
 
 
-def _choose(session: Session, request: StepInput, now: datetime, at: Setting) -> Chosen | Postponed | Exited:
-    place = resting.take(session, request.entry)
-    if isinstance(place, Exited):
+def _choose(session: Session, request: StepInput, now: datetime, at: Setting) -> Chosen | Postponed | Exited | Ended:
+    place = resting.take(session, request.entry, request.turn)
+    if not isinstance(place, Place):
         return place
     stop = resting.exited(session, place, now) or resting.still_early(session, place, request.woke, now, at)
     return stop or resting.choose(session, place, request.step, now)
 
 
 def _finish(session: Session, request: StepInput, now: datetime) -> Ended | Exited:
-    place = resting.take(session, request.entry)
-    if isinstance(place, Exited):
+    place = resting.take(session, request.entry, request.turn)
+    if not isinstance(place, Place):
         return place
     assert isinstance(request.plan, Ending)
     return resting.finish(session, place, request.plan.outcome, now)

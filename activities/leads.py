@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 from temporalio import activity
 
 from activities.calling import coded, world_now
@@ -16,13 +16,13 @@ from mebae.entering import request_entry
 from mebae.errors import NotFound
 from mebae.events import IDENTIFIED
 from mebae.graph import Enroll, SetLead, Tag
-from mebae.journey import Done, Exited, Postponed, Refused
+from mebae.journey import Done, Ended, Exited, Postponed, Refused
 from mebae.resting import Place, Setting
 from mebae.store.database import Database
 from mebae.store.graphs import newest
 from mebae.store.tables import Event, Lead
 
-Answer = Done | Refused | Postponed | Exited
+Answer = Done | Refused | Postponed | Exited | Ended
 
 
 class LeadActivities:
@@ -55,13 +55,14 @@ Change = Callable[[Session, Place, StepInput, datetime, Setting], Done | Refused
 
 def _change(session: Session, request: StepInput, now: datetime, at: Setting, change: Change) -> Answer:
     """Exit check and re-check of the wake-up, then the change, then what follows: one transaction."""
-    place = resting.take(session, request.entry)
-    if isinstance(place, Exited):
+    place = resting.take(session, request.entry, request.turn)
+    if not isinstance(place, Place):
         return place
     stop = resting.exited(session, place, now) or resting.still_early(session, place, request.woke, now, at)
     if stop is not None:
         return stop
-    done = change(session, place, request, now, at)
+    again = session.exec(select(Event).where(Event.message_id == _once(request))).first() is not None
+    done = Done() if again else change(session, place, request, now, at)
     done.then = resting.follow(session, place, request.plan, now, at)
     return done
 
@@ -69,8 +70,8 @@ def _change(session: Session, request: StepInput, now: datetime, at: Setting, ch
 def _set_lead(session: Session, place: Place, request: StepInput, now: datetime, at: Setting) -> Done:
     step = place.graph.step(request.step)
     assert isinstance(step, SetLead)
-    if _set(place.lead, step.values):
-        _note(session, place, request, {"changed": sorted(step.values)}, now)
+    changed = _set(place.lead, step.values)
+    _note(session, place, request, sorted(step.values) if changed else [], now)
     return Done()
 
 
@@ -92,9 +93,8 @@ def _tag(session: Session, place: Place, request: StepInput, now: datetime, at: 
     assert isinstance(step, Tag)
     before = set(place.lead.tags)
     after = (before | set(step.add)) - set(step.remove)
-    if after != before:
-        place.lead.tags = sorted(after)
-        _note(session, place, request, {"changed": ["tags"]}, now)
+    place.lead.tags = sorted(after)
+    _note(session, place, request, ["tags"] if after != before else [], now)
     return Done()
 
 
@@ -115,8 +115,8 @@ def _once(request: StepInput) -> str:
     return f"step:{request.entry}:{request.step}:{request.visit}"
 
 
-def _note(session: Session, place: Place, request: StepInput, properties: dict[str, object], now: datetime) -> None:
-    """The event of a change, once per visit of the step."""
+def _note(session: Session, place: Place, request: StepInput, changed: list[str], now: datetime) -> None:
+    """The event of a change: it marks the visit as done, and wakes whoever waits for it unless nothing changed."""
     assert place.lead.id is not None
     place.lead.updated_at = now
     place.lead.last_seq += 1
@@ -126,8 +126,9 @@ def _note(session: Session, place: Place, request: StepInput, properties: dict[s
             seq=place.lead.last_seq,
             message_id=_once(request),
             name=IDENTIFIED,
-            properties=properties,
+            properties={"changed": changed},
             occurred_at=now,
             received_at=now,
+            routed_at=None if changed else now,
         )
     )

@@ -28,7 +28,7 @@ from mebae.contracts import StepInput
 from mebae.errors import DatabaseUnavailable, MailInvalid
 from mebae.gate import gate
 from mebae.graph import Send
-from mebae.journey import Done, Exited, Postponed, Refused, Settling, Then, Unknown
+from mebae.journey import Done, Ended, Exited, Postponed, Refused, Settling, Then, Unknown
 from mebae.ledger import Policy
 from mebae.mail.composing import Composed, Letter, compose, letter_for_lead, letter_for_sales
 from mebae.mail.rendering import BrokenMail, Sender
@@ -40,7 +40,7 @@ from mebae.words import DeliveryKind, DeliveryStatus
 
 log = structlog.get_logger()
 
-Answer = Done | Refused | Unknown | Postponed | Exited
+Answer = Done | Refused | Unknown | Postponed | Exited | Ended
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ class MailActivities:
     def _claim(
         self, session: Session, request: StepInput, kind: DeliveryKind, letters: _Letters, now: datetime
     ) -> Claimed | Answer:
-        place = resting.take(session, request.entry)
-        if isinstance(place, Exited):
+        place = resting.take(session, request.entry, request.turn)
+        if not isinstance(place, Place):
             return place
         early = resting.still_early(session, place, request.woke, now, self._setting)
         if early is not None:
@@ -158,11 +158,7 @@ class MailActivities:
         )  # fmt: skip
         match row.status:
             case DeliveryStatus.SENT:
-                return Done(
-                    mark=row.mark,
-                    forms=row.forms,
-                    then=resting.follow(session, place, request.plan, now, self._setting),
-                )
+                return self._was_sent(session, place, request, row, now)
             case DeliveryStatus.REFUSED:
                 return Refused(
                     row.reason or "refused", resting.follow(session, place, request.plan, now, self._setting)
@@ -185,10 +181,14 @@ class MailActivities:
         return Claimed(row.id, row.attempt, letter)
 
     def _enter_data(self, session: Session, request: StepInput, claimed: Claimed, now: datetime) -> Answer | None:
-        place = resting.take(session, request.entry)
-        if isinstance(place, Exited):
+        place = resting.take(session, request.entry, request.turn)
+        row = session.get_one(Delivery, claimed.delivery, populate_existing=True)
+        if not isinstance(place, Place):
+            if row.status == DeliveryStatus.CLAIMED and row.attempt == claimed.attempt:
+                ledger.refused(row, place.why if isinstance(place, Exited) else "ended")
             return place
-        row = session.get_one(Delivery, claimed.delivery)
+        if row.status == DeliveryStatus.SENT:
+            return self._was_sent(session, place, request, row, now)
         if row.attempt != claimed.attempt or row.status != DeliveryStatus.CLAIMED:
             return Unknown(mark=row.mark)  # another attempt has it; Temporal no longer listens to this one
         answer = gate(session, place, row, "data", now)
@@ -209,10 +209,16 @@ class MailActivities:
         return await self._database.write(self._concluded, request, claimed, now, fate)
 
     def _concluded(self, session: Session, request: StepInput, claimed: Claimed, now: datetime, fate: Fate) -> Answer:
-        place = resting.take(session, request.entry)
+        place = resting.take(session, request.entry, request.turn)
         row = session.get_one(Delivery, claimed.delivery, populate_existing=True)
-        if row.attempt != claimed.attempt and fate.kind != "sent":
-            return Postponed(now, "superseded")  # a later attempt speaks for this mail; nobody listens to this one
+        if row.attempt != claimed.attempt or row.status not in (DeliveryStatus.CLAIMED, DeliveryStatus.DATA):
+            # A later attempt has answered for this mail, and its journey has gone on: only the ledger may still learn.
+            if fate.kind == "sent":
+                row.forms = list(fate.forms)
+                ledger.sent(row, claimed.attempt, fate.raw or "", now)
+            elif fate.kind == "refused" and row.attempt == claimed.attempt and row.status == DeliveryStatus.UNKNOWN:
+                ledger.refused(row, fate.code, fate.raw)
+            return Postponed(now, "superseded")
         if fate.kind == "unknown" and self._settings.policy == "retry" and row.reason != ledger.RETRIED:
             row.reason = ledger.RETRIED
             fate = Fate("later", fate.code, fate.raw)
@@ -226,7 +232,7 @@ class MailActivities:
                 ledger.unknown(row, claimed.attempt, fate.code, fate.raw)
             case "refused":
                 ledger.refused(row, fate.code, fate.raw)
-                if isinstance(place, Exited):
+                if not isinstance(place, Place):
                     return place
                 return Refused(fate.code, resting.follow(session, place, request.plan, now, self._setting))
         mark = row.mark if row.kind == DeliveryKind.MARKETING else None
@@ -236,11 +242,17 @@ class MailActivities:
         return Done(mark=mark, forms=row.forms, then=then)
 
     def _try_later(
-        self, session: Session, place: Place | Exited, request: StepInput, row: Delivery, now: datetime, fate: Fate
+        self,
+        session: Session,
+        place: Place | Exited | Ended,
+        request: StepInput,
+        row: Delivery,
+        now: datetime,
+        fate: Fate,
     ) -> Answer:
         """The mail server said no for now: the journey rests and the gate is asked again, for 72 hours at most."""
-        if isinstance(place, Exited):
-            ledger.refused(row, place.why, fate.raw)
+        if not isinstance(place, Place):
+            ledger.refused(row, place.why if isinstance(place, Exited) else "ended", fate.raw)
             return place
         world = request.clock or WorldClock()  # a real server's back-off takes real time
         row.failures += 1
@@ -252,11 +264,16 @@ class MailActivities:
         resting.rest(place, request.step, "postponed", [], until)
         return Postponed(until, fate.code)
 
+    def _was_sent(self, session: Session, place: Place, request: StepInput, row: Delivery, now: datetime) -> Answer:
+        """The answer of an attempt whose own was lost."""
+        mark = row.mark if row.kind == DeliveryKind.MARKETING else None
+        return Done(mark=mark, forms=row.forms, then=self._follow(session, place, request, row, now))
+
     def _follow(
-        self, session: Session, place: Place | Exited, request: StepInput, row: Delivery, now: datetime
+        self, session: Session, place: Place | Exited | Ended, request: StepInput, row: Delivery, now: datetime
     ) -> Then | None:
         """What statically comes next; the wait counts from this mail on, if it was one to the lead."""
-        if isinstance(place, Exited):
+        if not isinstance(place, Place):
             return place
         plan = request.plan
         if row.kind == DeliveryKind.MARKETING and isinstance(plan, Settling):

@@ -21,9 +21,10 @@ from mebae import contracts, resting
 from mebae.conditions import Scalar
 from mebae.contracts import StepInput
 from mebae.graph import Run
-from mebae.journey import Done, Exited, Postponed
-from mebae.resting import Setting
+from mebae.journey import Done, Ended, Exited, Postponed
+from mebae.resting import Place, Setting
 from mebae.store.database import Database
+from mebae.words import JourneyStatus
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class RegisteredActivities:
 
     @activity.defn(name=contracts.RUN)
     @coded
-    async def run(self, request: StepInput) -> Done | Postponed | Exited:
+    async def run(self, request: StepInput) -> Done | Postponed | Exited | Ended:
         """Exit check, the call, and what follows."""
         now = world_now(request)
         task = await self._database.write(self._before, request, now)
@@ -64,9 +65,11 @@ class RegisteredActivities:
         await self._registered[name](call)
         return await self._database.write(self._after, request, now)
 
-    def _before(self, session: Session, request: StepInput, now: datetime) -> tuple[str, RunTask] | Postponed | Exited:
-        place = resting.take(session, request.entry)
-        if isinstance(place, Exited):
+    def _before(
+        self, session: Session, request: StepInput, now: datetime
+    ) -> tuple[str, RunTask] | Postponed | Exited | Ended:
+        place = resting.take(session, request.entry, request.turn)
+        if not isinstance(place, Place):
             return place
         stop = resting.exited(session, place, now) or resting.still_early(
             session, place, request.woke, now, self._setting
@@ -75,11 +78,12 @@ class RegisteredActivities:
             return stop
         step = place.graph.step(request.step)
         assert isinstance(step, Run)
+        place.row.status = JourneyStatus.RUNNING  # however long it takes, it listens for nothing meanwhile
         key = f"{request.entry}:{request.step}:{request.visit}"
         return step.activity, RunTask(lead=place.row.lead_id, key=key, args=step.args)
 
-    def _after(self, session: Session, request: StepInput, now: datetime) -> Done | Exited:
-        place = resting.take(session, request.entry)
-        if isinstance(place, Exited):
+    def _after(self, session: Session, request: StepInput, now: datetime) -> Done | Exited | Ended:
+        place = resting.take(session, request.entry, request.turn)
+        if not isinstance(place, Place):
             return place
         return Done(then=resting.follow(session, place, request.plan, now, self._setting))

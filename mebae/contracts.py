@@ -60,6 +60,8 @@ class StepInput(BaseModel):
 
     entry: int
     step: str
+    turn: int = 0
+    """Of the journey: an activity that is answered in a later turn than it was asked in has no say any more."""
     visit: int = 1
     plan: Plan | None = None
     woke: Settling | None = None
@@ -71,6 +73,8 @@ class StepInput(BaseModel):
 
 
 class PauseInput(BaseModel):
+    """What the gate is told of a pause."""
+
     entry: int
     paused: bool
 

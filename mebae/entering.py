@@ -12,6 +12,7 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from mebae.conditions import evaluate
+from mebae.errors import BadInput
 from mebae.events import REQUESTED
 from mebae.graph import Graph
 from mebae.store.facts import LeadFacts
@@ -68,6 +69,8 @@ def request_entry(
     """Enters a locked lead because a person or another scenario asked: the start event is written too. Once per command."""
     cause = f"command:{command}"
     event = session.exec(select(Event).where(Event.message_id == cause)).first()
+    if event is not None and (event.lead_id != lead.id or event.properties.get("scenario") != graph.scenario):
+        raise BadInput(f"command id '{command}' was used for another lead or scenario: use a new one")
     if event is None:
         assert lead.id is not None
         lead.last_seq += 1

@@ -6,12 +6,13 @@ clock, no database and no Temporal here: a driver (the workflow, the simulator, 
 
     command   the driver …                                            and answers with
     -------   -----------------------------------------------------   ------------------------------------------
-    Act       does what the step says; if `plan` is given also the    Done, Refused, Unknown (each with `then`),
-              next rest or the end, in the same transaction           Postponed, Exited
-    Settle    puts the journey to rest, or says how the rest ended    Resting, Heard, Passed, Postponed, Exited
-    Choose    finds the first true case of a branch                   Chosen, Postponed, Exited
+    Act       does what the step says; if `plan` is given also the    Done, Refused, Unknown (each with `then`)
+              next rest or the end, in the same transaction
+    Settle    puts the journey to rest, or says how the rest ended    Resting, Heard, Passed
+    Choose    finds the first true case of a branch                   Chosen
+    Finish    writes the end                                          Ended
+    (these four may also be answered with Postponed, Failed, Exited or Ended)
     Rest      waits until the moment, or until `disturbed`            Woken when the moment came, else nothing
-    Finish    writes the end                                          Ended, Postponed, Exited
     Park      waits until resumed                                     nothing
     Stop      is done                                                 (there is no next)
 
@@ -237,6 +238,17 @@ class Postponed:
 
 
 @dataclass(slots=True)
+class Failed:
+    """The command could not be carried out (why, as a code). An act that failed for good (`final`) is refused; anything
+    else is asked for again at `until`."""
+
+    why: str
+    final: bool
+    until: datetime
+    kind: Literal["failed"] = "failed"
+
+
+@dataclass(slots=True)
 class Chosen:
     """The branch's way."""
 
@@ -252,9 +264,12 @@ class Woken:
 
 
 Outcome = Annotated[
-    Done | Refused | Unknown | Postponed | Exited | Chosen | Resting | Heard | Passed | Ended | Woken,
+    Done | Refused | Unknown | Postponed | Failed | Exited | Chosen | Resting | Heard | Passed | Ended | Woken,
     Field(discriminator="kind"),
 ]
+
+ALWAYS: tuple[type, ...] = (Postponed, Failed, Exited, Ended)
+"""What can answer every command but `Rest`. `Ended`: the end was written, and the answer that said so was lost."""
 
 Phase = Literal["ready", "resting", "postponed", "ended"]
 
@@ -286,6 +301,8 @@ class JourneyState:
     """The lead's stage at the last rest, for the eyes of ops."""
     refused: int = 0
     unknown: int = 0
+    turn: int = 0
+    """How many outcomes it has taken. What was asked in an earlier turn and is answered late has no say any more."""
 
 
 class Journey:
@@ -375,6 +392,10 @@ class Journey:
         step = self.graph.step(state.step)
         if type(outcome) not in self._legal(step):
             raise IllegalOutcome(f"{outcome.kind} cannot answer step '{step.id}' ({step.do}, {state.phase})")
+        state.turn += 1
+        if isinstance(outcome, Failed):
+            final = outcome.final and isinstance(step, ACTS)
+            outcome = Refused(outcome.why) if final else Postponed(outcome.until, outcome.why)
         if not isinstance(outcome, (Woken, Postponed)):
             state.woke = None
         match outcome:
@@ -391,6 +412,8 @@ class Journey:
                 state.why = outcome.why
                 self._move(step.next)
                 self._follow(outcome.then)
+            case Postponed() if outcome.why == PAUSED and not state.paused:
+                pass  # resumed while the gate was answering: ask again at once
             case Postponed():
                 state.phase, state.until, state.why = "postponed", outcome.until, outcome.why
             case Chosen():
@@ -472,12 +495,12 @@ class Journey:
         if self.state.phase in ("resting", "postponed"):
             return (Woken,)
         if isinstance(step, ACTS):
-            return (Done, Refused, Unknown, Postponed, Exited)
+            return (Done, Refused, Unknown, *ALWAYS)
         if isinstance(step, RESTS):
-            return (Resting, Heard, Passed, Postponed, Exited)
+            return (Resting, Heard, Passed, *ALWAYS)
         if isinstance(step, Branch):
-            return (Chosen, Postponed, Exited)
-        return (Ended, Postponed, Exited)
+            return (Chosen, *ALWAYS)
+        return ALWAYS
 
 
 def share_of(scenario: str, split: Split, lead: int) -> str:

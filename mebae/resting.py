@@ -62,15 +62,22 @@ class Place(NamedTuple):
         return LeadFacts(session, self.lead, now, self.entry)
 
 
-def take(session: Session, entry: int) -> Place | Exited:
-    """Locks the lead of an entry; `Exited` where the entry is closed, which ends a run that should not be."""
+def take(session: Session, entry: int, turn: int) -> Place | Exited | Ended:
+    """Locks the lead of an entry, for a turn of its journey.
+
+    `Ended` or `Exited` where the entry is closed: a lost answer is given again, and a run that should not be is ended.
+    `Exited` too for a turn that is over: nobody listens any more to whoever asks.
+    """
     row = session.get(JourneyRow, entry)
     if row is None:
         return Exited("no-such-entry")
     lead = lock_lead(session, row.lead_id)
     session.refresh(row)
-    if row.status in (JourneyStatus.ENDED, JourneyStatus.REFUSED):
+    if row.status == JourneyStatus.ENDED:
+        return Exited(row.reason) if row.reason is not None else Ended(row.outcome or "")
+    if row.status == JourneyStatus.REFUSED or turn < row.turn:
         return Exited("closed")
+    row.turn = turn
     assert lead is not None
     if lead.erased_at is not None:
         return close(row, Exited("erased"), lead.erased_at)
@@ -98,13 +105,19 @@ def exited(session: Session, place: Place, now: datetime) -> Exited | None:
     return None
 
 
-def still_early(session: Session, place: Place, woke: Settling | None, now: datetime, at: Setting) -> Postponed | None:
-    """Whether the rest that a timer ended is, by today's zone and calendar, not over yet. Then the row rests again."""
+def still_early(
+    session: Session, place: Place, woke: Settling | None, now: datetime, at: Setting
+) -> Postponed | Exited | None:
+    """Whether the rest that a timer ended is, by today's zone and calendar, not over yet. Then the row rests again,
+    unless it is time to leave."""
     if woke is None or woke.since is None:
         return None
     deadline = _deadline(place, woke, woke.since, at)
     if deadline is None or deadline <= now + EARLY:
         return None
+    out = exited(session, place, now)
+    if out is not None:
+        return out
     rest(place, woke.step, "time", [], deadline)
     return Postponed(deadline, "early")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 import structlog
@@ -31,6 +31,8 @@ from mebae.words import JourneyStatus
 log = structlog.get_logger()
 
 LEADS_AT_ONCE = 50
+ASIDE_FOR = 60.0
+"""Seconds for which a lead whose events cannot be routed is left alone. Its events stay; everybody else's go on."""
 IDLE = 0.1
 """Seconds between looks when there is nothing to route."""
 
@@ -48,11 +50,14 @@ class Router:
     ) -> None:
         self._database, self._now, self._zone, self._on_routed = database, now, zone, on_routed
 
+        self._set_aside: dict[int, float] = {}
+        """Leads whose events could not be routed, until when (machine, monotonic)."""
+
     async def run(self) -> None:
         away = False
         while True:
             try:
-                routed = await self._database.write(route, now=self._now(), zone=self._zone)
+                routed = await self._round()
                 away = False
             except DatabaseUnavailable:
                 if not away:
@@ -64,11 +69,50 @@ class Router:
             else:
                 await asyncio.sleep(IDLE)
 
+    async def _round(self) -> int:
+        """One batch; if it fails, its leads one by one, so that what is wrong with one holds up nobody else."""
+        clock = asyncio.get_running_loop().time()
+        self._set_aside = {lead: until for lead, until in self._set_aside.items() if until > clock}
+        aside = list(self._set_aside)
+        try:
+            return await self._database.write(route, now=self._now(), zone=self._zone, aside=aside)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            log.error("router.batch_failed", kind=type(error).__name__)
+        routed = 0
+        for lead in await self._database.read(waiting_leads, LEADS_AT_ONCE, aside):
+            try:
+                routed += await self._database.write(route, now=self._now(), zone=self._zone, only=lead)
+            except DatabaseUnavailable:
+                raise
+            except Exception:
+                self._set_aside[lead] = clock + ASIDE_FOR
+                log.exception(
+                    "router.lead_set_aside", lead=lead, seconds=ASIDE_FOR, cure="its events are kept and tried again"
+                )
+        return routed
 
-def route(session: Session, *, now: datetime, zone: str, most: int = LEADS_AT_ONCE) -> int:
-    """Routes the unrouted events of up to `most` leads in one transaction; how many events that were."""
-    waiting = select(Event.lead_id).where(col(Event.routed_at).is_(None)).order_by(col(Event.id)).limit(most * 4)
-    ids = sorted(set(session.exec(waiting).all()))[:most]
+
+def waiting_leads(session: Session, most: int, aside: Collection[int] = ()) -> list[int]:
+    """Leads with unrouted events, those of the oldest events first, in the order in which they are to be locked."""
+    query = select(Event.lead_id).where(col(Event.routed_at).is_(None))
+    if aside:
+        query = query.where(col(Event.lead_id).not_in(aside))
+    return sorted(set(session.exec(query.order_by(col(Event.id)).limit(most * 4)).all()))[:most]
+
+
+def route(
+    session: Session,
+    *,
+    now: datetime,
+    zone: str,
+    most: int = LEADS_AT_ONCE,
+    aside: Collection[int] = (),
+    only: int | None = None,
+) -> int:
+    """Routes the unrouted events of up to `most` leads, or of one, in one transaction; how many events that were."""
+    ids = [only] if only is not None else waiting_leads(session, most, aside)
     if not ids:
         return 0
     leads = session.exec(

@@ -13,6 +13,7 @@ although the cap was used up two years ago, and the last answer to a question is
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from bisect import bisect_left
@@ -20,10 +21,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, Literal, NamedTuple, Protocol, Self
 from zoneinfo import ZoneInfo
 
-from mebae.conditions import Condition, Data, Facts, Pattern, Scalar, SimpleFacts, evaluate, matches, same
+from mebae.conditions import Condition, Facts, Pattern, Scalar, SimpleFacts, evaluate, matches, same
 from mebae.scoring_mapping import Mapping as TitleMapping
 from mebae.scoring_model import (
     LIMIT,
@@ -80,7 +82,9 @@ class Profile:
         >>> Profile.of({"title": "営業部長"}, table).lead["rank"]
         '部長'
         """
-        return cls({**lead, "rank": mapping.rank(lead.get("title")), "industry_group": mapping.group(lead.get("industry"))})
+        return cls(
+            {**lead, "rank": mapping.rank(lead.get("title")), "industry_group": mapping.group(lead.get("industry"))}
+        )
 
 
 class Kept(NamedTuple):
@@ -211,22 +215,23 @@ def replay(
     tally = Tally(model.version)
     moves: list[Move] = []
     stage, qualified = held or model.stages[0].id, frozenset[str]()
+    met: dict[int, bool] = {}
 
     def ask(at: datetime, event: str | None) -> Score:
         nonlocal stage, qualified
-        found = reckon(model, tally, profile, at, held=stage)
+        found = _reckon(_Facts(model, tally, profile, at, met), stage)
         if found.stage != stage:
             moves.append(Move(at, "stage", found.stage, event))
         moves.extend(Move(at, "qualification", to, event) for to in found.qualifications if to not in qualified)
         stage, qualified = found.stage, frozenset(found.qualifications)
         return found
 
-    ordered = distinct(events)
-    for event, after in zip(ordered, [*ordered[1:], None], strict=True):
-        tally.add(model, event)
-        # Of several at one moment none came first: they are one.
-        if event.occurred_at <= now and (after is None or after.occurred_at != event.occurred_at):
-            ask(event.occurred_at.astimezone(UTC), event.message_id)
+    # Of several at one moment none came first: they are one.
+    for at, together in groupby(distinct(events), key=lambda event: event.occurred_at):
+        for event in together:
+            tally.add(model, event)
+        if at <= now:
+            ask(at.astimezone(UTC), event.message_id)
     return Replay(ask(now, None), tally, tuple(moves))
 
 
@@ -235,15 +240,19 @@ def distinct(events: Iterable[EventLike]) -> list[EventLike]:
     first: dict[str, EventLike] = {}
     for event in events:
         known = first.get(event.message_id)
-        if known is None or _order(event) < _order(known):
+        if known is None or (known is not event and _before(event, known)):
             first[event.message_id] = event
     return sorted(first.values(), key=_order)
 
 
 def reckon(model: ScoringModel, tally: Tally, profile: Profile, now: datetime, *, held: str | None = None) -> Score:
     """The score at `now` from a tally. `held` is the stage that the lead has had so far (the first if None)."""
-    facts = _Facts(model, tally, profile, now)
-    fit = [Reason(rule.id, rule.points, worth=rule.points) for rule in model.fit if evaluate(rule.when, facts).value]
+    return _reckon(_Facts(model, tally, profile, now), held)
+
+
+def _reckon(facts: _Facts, held: str | None) -> Score:
+    model, tally = facts.model, facts.tally
+    fit = [Reason(rule.id, rule.points, worth=rule.points) for rule in model.fit if facts.meets(rule.when)]
     done = [
         Reason(rule.id, decayed(one.points, one.at, half, at=facts.at), one.id, moment(one.at), one.points)
         for rule, half, counted in _counted(model, tally)
@@ -251,7 +260,7 @@ def reckon(model: ScoringModel, tally: Tally, profile: Profile, now: datetime, *
     ]
     total = math.fsum(reason.points for reason in (*fit, *done))
     facts.score = math.floor(total)
-    excluded = tuple(rule.id for rule in model.exclusions if evaluate(rule.when, facts).value)
+    excluded = tuple(rule.id for rule in model.exclusions if facts.meets(rule.when))
     stage = held if held in model.stage_ids else model.stages[0].id
     assert stage is not None
     if not excluded:
@@ -308,10 +317,6 @@ def decayed(points: Points, since: int, half_life: int | None, *, at: int) -> fl
     return float(points) if half_life is None or at <= since else points * math.exp2((since - at) / half_life)
 
 
-def half_life_of(rule: Engagement) -> int | None:
-    return None if rule.half_life is None else window(rule.half_life) // _MICRO
-
-
 # What counts ---------------------------------------------------------------------------------------------------------
 
 
@@ -332,7 +337,7 @@ def counted_of(rule: Engagement, kept: Sequence[Kept], zone: str) -> Sequence[Ke
 def _counted(model: ScoringModel, tally: Tally) -> Iterable[tuple[Engagement, int | None, Sequence[Kept]]]:
     for rule in model.engagement:
         if kept := tally.kept.get(rule_key(rule)):
-            yield rule, half_life_of(rule), counted_of(rule, kept, model.time_zone)
+            yield rule, model.half_lives.get(rule.id), counted_of(rule, kept, model.time_zone)
 
 
 def _completions(rule: Engagement, kept: Sequence[Kept]) -> list[int]:
@@ -351,8 +356,12 @@ def _kept(rule: Engagement | None, at: int, event: EventLike) -> Kept | None:
     points = _points(rule, properties)
     if points is None:
         return None
-    value = "" if rule.once_for is None else repr(properties.get(rule.once_for.partition(".")[2]))
-    return Kept(at, event.message_id, points, value)
+    return Kept(at, event.message_id, points, "" if rule.once_for is None else _value(properties, rule.once_for))
+
+
+def _value(properties: Mapping[str, Any], ref: str) -> str:
+    value = repr(properties.get(ref.partition(".")[2]))
+    return value if len(value) <= 40 else hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def _points(rule: Engagement, properties: Mapping[str, Any]) -> Points | None:
@@ -419,7 +428,10 @@ def _period(per: Duration | None, at: int, zone: str) -> int:
         return 0
     if per.hours or per.minutes:
         return at // (window(per) // _MICRO)
-    return moment(at).astimezone(_zone(zone)).toordinal() // per.days
+    try:
+        return moment(at).astimezone(_zone(zone)).toordinal() // per.days
+    except OverflowError:  # at the edges of the calendar, where only a broken clock can be
+        return moment(at).toordinal() // per.days
 
 
 @lru_cache(maxsize=8)
@@ -451,11 +463,22 @@ def _topics(model: ScoringModel, tally: Tally, at: int) -> tuple[str, ...]:
 class _Facts(Facts):
     """A lead's facts from its profile and tally; score and stage are filled in as they become known."""
 
-    def __init__(self, model: ScoringModel, tally: Tally, profile: Profile, now: datetime) -> None:
-        self._model, self._tally, self._profile, self._now = model, tally, profile, now
+    def __init__(
+        self, model: ScoringModel, tally: Tally, profile: Profile, now: datetime, met: dict[int, bool] | None = None
+    ) -> None:
+        self.model, self.tally, self._profile, self._now = model, tally, profile, now
+        self._met = met
+        """What is known already of conditions that neither time nor events change, of this profile."""
         self.at = micros(now)
         self.score: int | None = None
         self.stage: str | None = None
+
+    def meets(self, condition: Condition) -> bool:
+        if self._met is None or id(condition) not in self.model.steady:
+            return evaluate(condition, self).value
+        if id(condition) not in self._met:
+            self._met[id(condition)] = evaluate(condition, self).value
+        return self._met[id(condition)]
 
     @property
     def now(self) -> datetime:
@@ -463,7 +486,7 @@ class _Facts(Facts):
 
     @property
     def stages(self) -> Sequence[str]:
-        return self._model.stage_ids
+        return self.model.stage_ids
 
     def value(self, ref: str) -> object:
         name = ref.partition(".")[2]
@@ -475,16 +498,10 @@ class _Facts(Facts):
         return self._profile.lead.get("tags") or ()  # type: ignore[return-value]
 
     def times(self, pattern: Pattern, after: datetime | None) -> Sequence[datetime]:
-        moments = (moment(one.at) for one in self._tally.kept.get(_did_key(pattern), ()))
+        moments = (
+            moment(one.at) for one in self.tally.kept.get(self.model.did_keys.get(id(pattern)) or did_key(pattern), ())
+        )
         return [at for at in moments if after is None or at > after]
-
-
-def _did_key(pattern: Pattern) -> str:
-    # Patterns are frozen and live as long as their model; hashing one anew at every evaluation would be most of the work.
-    cached = pattern.__dict__.get("_key")
-    if cached is None:
-        cached = pattern.__dict__["_key"] = did_key(pattern)
-    return str(cached)
 
 
 def _short(kept: Kept) -> list[object]:
@@ -496,6 +513,14 @@ def _short(kept: Kept) -> list[object]:
     return values
 
 
-def _order(event: EventLike) -> tuple[int, str, str, str]:
-    properties = json.dumps(event.properties, sort_keys=True, default=str)
-    return micros(event.occurred_at), event.message_id, event.name, properties
+def _order(event: EventLike) -> tuple[datetime, str]:
+    return event.occurred_at, event.message_id
+
+
+def _before(event: EventLike, other: EventLike) -> bool:
+    """Which of two with one message id is meant: some one, the same in any order."""
+    keys = [
+        (micros(one.occurred_at), one.name, json.dumps(one.properties, sort_keys=True, default=str))
+        for one in (event, other)
+    ]
+    return keys[0] < keys[1]

@@ -2,8 +2,8 @@
 
 A row says: where a title contains `raw`, it means `means`. Width, capitals and spaces do not count (NFKC, casefold);
 words in Latin letters must stand alone, so that `VP` is not found in `MVP`. The longest match wins; of two equally long
-the one that stands first, because people write their main post first. A row without `means` hides its text from shorter
-rows: 社長室 is no 社長.
+the one whose row stands higher in the table, so list the higher ranks first: 部長兼課長 is a 部長. A row without `means`
+hides its text from shorter rows: 社長室 is no 社長.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class Mapping(Data):
 
     @property
     def version(self) -> str:
-        """The hash of the content; the order of rows does not matter."""
-        return hashlib.sha256(json.dumps(sorted(self.rows), ensure_ascii=False).encode()).hexdigest()[:16]
+        """The hash of the content, the order of its rows included."""
+        return hashlib.sha256(json.dumps(self.rows, ensure_ascii=False).encode()).hexdigest()[:16]
 
     def _means(self, kind: Kind, value: object) -> str | None:
         if not isinstance(value, str) or not value.strip():
@@ -140,13 +140,14 @@ def _alone(raw: str) -> re.Pattern[str]:
 
 def _longest(patterns: Iterable[tuple[str, re.Pattern[str], str]], text: str) -> str | None:
     matches = [
-        (found.start(), found.end(), means)
-        for raw, pattern, means in patterns
+        (-len(raw), row, found.start(), means)
+        for row, (raw, pattern, means) in enumerate(patterns)
         if raw in text
         for found in pattern.finditer(text)
     ]
     hidden: list[tuple[int, int]] = []
-    for start, end, means in sorted(matches, key=lambda one: (one[0] - one[1], one[0])):
+    for length, _, start, means in sorted(matches):
+        end = start - length
         if any(start < its_end and end > its_start for its_start, its_end in hidden):
             continue
         if means:

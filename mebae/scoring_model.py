@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, field_serializer
 
-from mebae.conditions import Condition, Data, Did, Pattern, Scalar, parts_of
-from mebae.timing import Duration
+from mebae.conditions import Condition, Data, Did, OlderThan, Pattern, Scalar, parts_of
+from mebae.timing import Duration, window
 
 FORMAT = 1
 """Raised when a model of today could not be read by the code of yesterday."""
@@ -157,6 +158,26 @@ class ScoringModel(Data):
         yield from (rule.when for rule in self.exclusions)
         yield from (stage.when for stage in self.stages if stage.when is not None)
         yield from (rule.when for rule in self.qualifications)
+
+    @cached_property
+    def half_lives(self) -> dict[str, int]:
+        """In microseconds, by rule."""
+        decaying = ((rule.id, rule.half_life) for rule in self.engagement if rule.half_life is not None)
+        return {id: window(half_life) // timedelta(microseconds=1) for id, half_life in decaying}
+
+    @cached_property
+    def steady(self) -> frozenset[int]:
+        """The conditions of `fit` and `exclusions`, by the identity of the object, that ask for nothing which time or events change."""
+        rules = (rule.when for rule in (*self.fit, *self.exclusions))
+        return frozenset(
+            id(when) for when in rules if not any(isinstance(one, (Did, OlderThan)) for one in parts_of(when))
+        )
+
+    @cached_property
+    def did_keys(self) -> dict[int, str]:
+        """The key of each pattern in the conditions, by the identity of the object: hashing it at every look would cost most."""
+        parts = (part for condition in self.conditions() for part in parts_of(condition))
+        return {id(part.pattern): did_key(part.pattern) for part in parts if isinstance(part, Did)}
 
     @cached_property
     def counters(self) -> dict[str, tuple[Counter, ...]]:

@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -43,6 +44,18 @@ LEASE = timedelta(seconds=20)
 """For how long a start is in the hands of the sender that read it: longer than a call to Temporal takes. Of a sender that
 died, another one takes it on afterwards. Without it two senders would do every start twice, and the slower one could make a
 second run of a journey that is over already."""
+NOT_FOR_NOW = timedelta(minutes=5)
+"""When to try again what Temporal refuses for a reason that time may not cure."""
+AWAY = {
+    RPCStatusCode.ABORTED,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.INTERNAL,
+    RPCStatusCode.RESOURCE_EXHAUSTED,
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.UNKNOWN,
+}
+"""Temporal does not answer, or not now. Any other no is about the one call."""
 CONNECTIONS = 16
 """Calls to Temporal under way at once."""
 
@@ -71,6 +84,16 @@ class Told:
         self.id, self.lead = nudge.id, row.lead_id
         self.workflow_id = contracts.workflow_id(row.scenario, row.lead_id, row.key)
         self.signal = contracts.Nudged(entry=nudge.entry, trigger=nudge.trigger, event=nudge.event_id)
+
+
+@dataclass
+class Delivered:
+    """What came of one batch: entries and nudges by number."""
+
+    started: list[int] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
+    told: list[int] = field(default_factory=list)
+    untold: list[int] = field(default_factory=list)
 
 
 class Sender:
@@ -128,29 +151,37 @@ class Sender:
         items: list[Start | Told] = [*starts, *nudges]
         for item in items:
             by_lead[item.lead].append(item)
-        started: list[int] = []
-        told: list[int] = []
+        done = Delivered()
         results = await asyncio.gather(
-            *(self._one_lead(items, started, told) for items in by_lead.values()), return_exceptions=True
+            *(self._one_lead(items, done) for items in by_lead.values()), return_exceptions=True
         )
-        later = [start.entry for start in starts if start.entry not in started]
-        await self._database.write(
-            _done, started=started, told=told, later=later, now=self._clock.world(machine), machine=machine
-        )
+        settled = {*done.started, *done.refused}
+        later = [start.entry for start in starts if start.entry not in settled]
+        await self._database.write(_done, done, later=later, now=self._clock.world(machine), machine=machine)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        return len(started) + len(told)
+        return len(done.started) + len(done.told)
 
-    async def _one_lead(self, items: Sequence[Start | Told], started: list[int], told: list[int]) -> None:
+    async def _one_lead(self, items: Sequence[Start | Told], done: Delivered) -> None:
         async with self._calls:
             for item in items:
-                if isinstance(item, Start):
-                    if await self._start(item):
-                        started.append(item.entry)
-                else:
-                    await self._tell(item)
-                    told.append(item.id)
+                try:
+                    if isinstance(item, Start):
+                        if await self._start(item):
+                            done.started.append(item.entry)
+                    else:
+                        await self._tell(item)
+                        done.told.append(item.id)
+                except Exception as error:
+                    if isinstance(error, RPCError) and error.status in AWAY:
+                        raise
+                    # Nobody else waits for it.
+                    kind = error.status.name if isinstance(error, RPCError) else type(error).__name__
+                    log.error("sender.refused", workflow=item.workflow_id, kind=kind, cure="tried again in 5 minutes")
+                    (done.refused if isinstance(item, Start) else done.untold).append(
+                        item.entry if isinstance(item, Start) else item.id
+                    )
 
     async def _start(self, start: Start) -> bool:
         """True when this entry's workflow is there, whoever started it."""
@@ -172,7 +203,7 @@ class Sender:
                 ),
                 static_summary=f"{start.scenario} · lead {start.lead}",
                 request_eager_start=True,  # our worker is in this process: it takes the first task with the answer
-                priority=Priority(fairness_key=start.scenario),
+                priority=Priority(fairness_key=start.scenario[:64]),
             )  # fmt: skip
             return True
         except WorkflowAlreadyStartedError:
@@ -218,11 +249,11 @@ def _taken(session: Session, *, machine: datetime, entry: int | None = None) -> 
     if entry is not None:
         query = query.where(JourneyRow.entry == entry)
     else:
-        # A time further off than a lease was written by a clock that goes wrong, and binds nobody.
+        # A time further off than any of ours was written by a clock that goes wrong, and binds nobody.
         mine = or_(
             col(JourneyRow.retry_at).is_(None),
             col(JourneyRow.retry_at) <= machine,
-            col(JourneyRow.retry_at) > machine + LEASE,
+            col(JourneyRow.retry_at) > machine + NOT_FOR_NOW,
         )
         query = query.where(mine).with_for_update(of=JourneyRow, skip_locked=True)
     graphs: dict[str, dict[str, object]] = {}
@@ -239,17 +270,24 @@ def _taken(session: Session, *, machine: datetime, entry: int | None = None) -> 
     unsent = (
         select(Nudge, JourneyRow)
         .join(JourneyRow, col(Nudge.entry) == col(JourneyRow.entry))
-        .where(col(Nudge.sent_at).is_(None))
+        .where(
+            col(Nudge.sent_at).is_(None),
+            or_(col(Nudge.retry_at).is_(None), col(Nudge.retry_at) <= machine),
+        )
         .order_by(col(Nudge.id))
         .limit(AT_ONCE)
     )
     return starts, [Told(nudge, row) for nudge, row in session.exec(unsent).all()]
 
 
-def _done(
-    session: Session, *, started: list[int], told: list[int], later: list[int], now: datetime, machine: datetime
-) -> None:
+def _done(session: Session, done: Delivered, *, later: list[int], now: datetime, machine: datetime) -> None:
     """Marks what was delivered. A journey that has gone on meanwhile keeps its status."""
+    started, told = done.started, done.told
+    if done.refused:
+        late = update(JourneyRow).where(col(JourneyRow.entry).in_(done.refused))
+        session.execute(late.values(retry_at=machine + NOT_FOR_NOW))
+    if done.untold:
+        session.execute(update(Nudge).where(col(Nudge.id).in_(done.untold)).values(retry_at=machine + NOT_FOR_NOW))
     if started:
         session.execute(
             update(JourneyRow)

@@ -21,10 +21,12 @@ from typing import Any, cast
 import pytest
 from sqlmodel import Session, col, func, select
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 from mebae import contracts, resting
 from mebae.authoring import Scenario, clicked, days, downloaded, end, lead, on, send, set_lead, visited, wait_for, when
+from mebae.errors import DatabaseUnavailable
 from mebae.events import IDENTIFIED
 from mebae.graph import Graph, WaitFor
 from mebae.journey import EXIT, Exited, Heard, Marks, Resting, Settling
@@ -92,7 +94,7 @@ def nap() -> None:
 
 def settle(session: Session, entry: int, ask: Settling, pause: Callable[[], None] = lambda: None) -> Any:
     """What the resting activity does in its transaction, with pauses in which the world goes on."""
-    place = resting.take(session, entry)
+    place = resting.take(session, entry, turn=0)
     if isinstance(place, Exited):
         return place
     pause()
@@ -282,8 +284,10 @@ async def test_two_routers_and_two_senders_route_each_event_and_start_each_journ
         tasks = [asyncio.create_task(one) for one in (router(), router(), senders[0].run(), senders[1].run())]
         try:
             await mebae.until(
-                lambda rows: Counter((row.scenario, row.status) for row in rows)
-                == {("waiting", "resting"): count, ("at-once", "ended"): count},
+                lambda rows: (
+                    Counter((row.scenario, row.status) for row in rows)
+                    == {("waiting", "resting"): count, ("at-once", "ended"): count}
+                ),
                 seconds=60,
             )
             for one in leads:
@@ -304,7 +308,9 @@ async def test_two_routers_and_two_senders_route_each_event_and_start_each_journ
         assert {entry for entry, _, _ in watched.signals} == {row.entry for row in rows if row.scenario == "waiting"}
 
 
-async def test_a_sender_that_stands_still_with_a_start_in_its_hands_does_not_make_a_second_run(database: Database) -> None:
+async def test_a_sender_that_stands_still_with_a_start_in_its_hands_does_not_make_a_second_run(
+    database: Database,
+) -> None:
     """By the time it goes on, the journey may be over, and nothing in Temporal would stop a second run of the same entry."""
     async with house(database, programs=False) as mebae:
         await mebae.publish(AT_ONCE_OVER)
@@ -438,7 +444,10 @@ async def test_a_crash_between_any_two_steps_loses_nothing_and_starts_nothing_tw
             else:
                 raise AssertionError("it never came to an end")
         assert crashes >= 2 * 8, "route, read, start, mark; route, read, signal, mark"
-        assert await mebae.database.read(lambda s: s.exec(select(func.count()).where(col(Nudge.sent_at).is_(None))).one()) == 0
+        assert (
+            await mebae.database.read(lambda s: s.exec(select(func.count()).where(col(Nudge.sent_at).is_(None))).one())
+            == 0
+        )
 
 
 async def test_the_answer_to_a_start_is_lost_after_the_journey_has_ended(database: Database) -> None:
@@ -604,6 +613,37 @@ async def test_what_happens_while_temporal_is_away_reaches_its_journeys_afterwar
             assert {str(row.status) for row in await mebae.deliveries()} == {"sent"}
 
 
+async def test_a_sender_goes_on_after_temporal_did_not_answer(database: Database) -> None:
+    """Longer than the SDK tries by itself: what was not started is in nobody's hands, and tried again."""
+    async with house(database, programs=False) as mebae:
+        await mebae.publish(WAITING)
+        for n in range(3):
+            await mebae.event(await mebae.lead(f"lead-{n}@aoba.example"), "Content Downloaded", content="whitepaper-1")
+        await database.write(route, now=mebae.now(), zone=TOKYO)
+        watched = Watched(mebae.client)
+        away = 6
+
+        async def sometimes(call: Callable[[], Awaitable[Any]]) -> Any:
+            nonlocal away
+            if away:
+                away -= 1
+                raise RPCError("transport error", RPCStatusCode.UNAVAILABLE, b"")
+            return await call()
+
+        watched.around = sometimes
+        sender = asyncio.create_task(Sender(database, watched.as_client(), clock=mebae.clock).run())
+        try:
+            await mebae.resting_at("look")
+            assert away == 0
+            rows = await mebae.rows()
+            assert watched.runs == {row.entry: 1 for row in rows}
+            assert len(rows) == 3
+        finally:
+            sender.cancel()
+            with suppress(asyncio.CancelledError):
+                await sender
+
+
 # Deadlock ------------------------------------------------------------------------------------------------------------
 
 
@@ -630,9 +670,9 @@ async def test_two_writers_that_lock_leads_in_opposite_order_both_succeed(postgr
     assert scores == [2, 2]
 
 
-async def test_a_router_goes_on_after_the_database_was_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mebae.errors import DatabaseUnavailable
-
+async def test_a_router_goes_on_after_the_database_was_away(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mebae = House(database, cast(Client, None), Relay(), Settings())
     await mebae.publish(WAITING)
     who = await mebae.lead("sato@aoba.example")

@@ -56,7 +56,7 @@ class Book:
         )  # fmt: skip
 
     def _place(self, session: Session) -> Place:
-        place = resting.take(session, self.entry)
+        place = resting.take(session, self.entry, turn=0)
         assert isinstance(place, Place)
         return place
 
@@ -104,7 +104,9 @@ async def test_an_attempt_that_died_before_data_is_taken_over(database: Database
     assert book.enter_data(2)
 
 
-async def test_with_hold_an_attempt_that_died_in_data_leaves_an_unknown_mail_and_no_second_one(database: Database) -> None:
+async def test_with_hold_an_attempt_that_died_in_data_leaves_an_unknown_mail_and_no_second_one(
+    database: Database,
+) -> None:
     book = await Book.open(database, "hold")
     book.claim()
     assert book.enter_data(1)
@@ -244,7 +246,9 @@ def test_the_back_off_grows_and_stays_at_four_hours() -> None:
     assert 10 <= tries <= 30
 
 
-async def test_the_seventy_two_hours_count_from_the_first_try_and_not_from_a_pause_before_it(database: Database) -> None:
+async def test_the_seventy_two_hours_count_from_the_first_try_and_not_from_a_pause_before_it(
+    database: Database,
+) -> None:
     book = await Book.open(database)
     book.claim()
     book.write(lambda row: ledger.postponed(row, NOON, "paused"))
@@ -330,7 +334,9 @@ class Listening(Relay):
         super().__init__()
         self.between: Callable[[], Any] | None = None
 
-    async def handle_RCPT(self, server: SMTP, session: SmtpSession, envelope: Envelope, to: str, options: list[str]) -> str:
+    async def handle_RCPT(
+        self, server: SMTP, session: SmtpSession, envelope: Envelope, to: str, options: list[str]
+    ) -> str:
         act, self.between = self.between, None
         if act is not None:
             await act()
@@ -519,11 +525,16 @@ async def test_with_retry_it_is_sent_once_more_under_the_same_message_id(
         assert [str(delivery.status) for delivery in await mebae.deliveries()] == ["sent", "sent"]
 
 
-async def test_an_answer_that_beats_the_mail_servers_word_still_counts_for_the_wait_after_it(database: Database) -> None:
+async def test_an_answer_that_beats_the_mail_servers_word_still_counts_for_the_wait_after_it(
+    database: Database,
+) -> None:
     """A scanner or a quick reader clicks before our server has said 250; the wait looks back to the claim."""
     answer = Scenario(
         "answer",
-        steps=[send("thanks"), wait_for(on(clicked("thanks"), [end("clicked")]), within=days(7), otherwise=[end("late")])],
+        steps=[
+            send("thanks"),
+            wait_for(on(clicked("thanks"), [end("clicked")]), within=days(7), otherwise=[end("late")]),
+        ],
     )
     async with house(database) as mebae:
         graph = await mebae.publish(answer)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from temporalio import workflow
 from temporalio.common import Priority, RetryPolicy, SearchAttributeKey
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from mebae import contracts
@@ -22,12 +22,11 @@ with workflow.unsafe.imports_passed_through():
         Act,
         Choose,
         Ending,
+        Failed,
         Finish,
         Journey,
         Outcome,
         Park,
-        Postponed,
-        Refused,
         Rest,
         Settle,
         Settling,
@@ -70,9 +69,18 @@ class JourneyWorkflow:
         self._timer: asyncio.Task[None] | None = None
         self._timer_until: datetime | None = None
         self._resumed = False
+        self._steering = asyncio.Lock()
 
     @workflow.run
     async def run(self, start: JourneyInput) -> str:
+        try:
+            return await self._run()
+        except (asyncio.CancelledError, ActivityError) as error:
+            if is_cancelled_exception(error) and not self._ended:  # by a person, in the Temporal UI
+                await asyncio.shield(self._close("cancelled"))
+            raise
+
+    async def _run(self) -> str:
         outcome: Outcome | None = None
         while True:
             command = self._journey.next(outcome)
@@ -125,7 +133,9 @@ class JourneyWorkflow:
                 summary=request.step,
             )
             return answer
-        except ActivityError:
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
             return await self._remote(name, request, contracts.JOURNEYS_QUEUE)
 
     async def _remote(
@@ -147,11 +157,13 @@ class JourneyWorkflow:
             )
             return answer
         except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
             cause = error.cause
-            code = cause.type if isinstance(cause, ApplicationError) and cause.type else "unavailable"
-            if isinstance(cause, ApplicationError) and cause.non_retryable:
-                return Refused(code)
-            return Postponed(self._now() + self._clock.worldly(ASK_AGAIN), code)
+            code, final = "unavailable", False
+            if isinstance(cause, ApplicationError):
+                code, final = cause.type or code, cause.non_retryable
+            return Failed(code, final, self._now() + self._clock.worldly(ASK_AGAIN))
 
     async def _rest(self, rest: Rest) -> Outcome | None:
         """Waits until the moment or until disturbed. One long-lived timer per wait: a nudge does not restart it."""
@@ -204,7 +216,10 @@ class JourneyWorkflow:
     def _input(
         self, step: str, plan: Settling | Ending | None, woke: Settling | None = None, visit: int = 1
     ) -> StepInput:
-        return StepInput(entry=self._start.entry, step=step, visit=visit, plan=plan, woke=woke, clock=self._start.clock)
+        return StepInput(
+            entry=self._start.entry, step=step, turn=self._journey.state.turn, visit=visit, plan=plan, woke=woke,
+            clock=self._start.clock,
+        )  # fmt: skip
 
     def _now(self) -> datetime:
         return self._clock.world(workflow.now().astimezone(UTC))
@@ -224,8 +239,9 @@ class JourneyWorkflow:
     @workflow.update(name=contracts.PAUSE)
     async def pause(self) -> None:
         """Parks the journey; what it hears meanwhile is kept."""
-        self._journey.pause()
-        await self._tell_gate(paused=True)
+        async with self._steering:
+            self._journey.pause()
+            await self._tell_gate(paused=True)
 
     @pause.validator
     def _may_pause(self) -> None:
@@ -234,8 +250,10 @@ class JourneyWorkflow:
 
     @workflow.update(name=contracts.RESUME)
     async def resume(self) -> None:
-        await self._tell_gate(paused=False)
-        self._journey.resume()
+        """Goes on; timers that passed meanwhile fire within a minute."""
+        async with self._steering:
+            await self._tell_gate(paused=False)
+            self._journey.resume()
 
     @resume.validator
     def _may_resume(self) -> None:
@@ -245,7 +263,7 @@ class JourneyWorkflow:
     @workflow.update(name=contracts.END)
     async def end(self, request: EndRequest) -> None:
         """Ends the journey now. A mail that is under way is stopped at the gate before its bytes, if it is not past it."""
-        await self._local(contracts.FINISH, self._input("end", Ending(request.outcome)))
+        await self._close(request.outcome)
         if not self._ended:
             self._journey.stop(request.outcome, "by-hand")
 
@@ -256,6 +274,11 @@ class JourneyWorkflow:
             step=state.step, phase=state.phase, until=state.until, paused=state.paused, outcome=state.outcome,
             visits=state.visits,
         )  # fmt: skip
+
+    async def _close(self, outcome: str) -> None:
+        """Writes an end that is none of the scenario's, however long the database is away."""
+        while isinstance(await self._local(contracts.FINISH, self._input("end", Ending(outcome))), Failed):
+            await workflow.sleep(ASK_AGAIN)
 
     async def _tell_gate(self, *, paused: bool) -> None:
         workflow.upsert_search_attributes([PAUSED.value_set(paused)])

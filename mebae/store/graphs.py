@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import structlog
 from sqlmodel import Session, col, select
 
 from mebae.errors import NotFound
 from mebae.graph import Graph
 from mebae.store.tables import PublishedScenario, ScenarioVersion
+
+log = structlog.get_logger()
 
 
 @lru_cache(maxsize=512)
@@ -18,6 +21,8 @@ def parse(text: str) -> Graph:
 
 
 _BY_VERSION: dict[str, Graph] = {}
+_UNREADABLE: set[str] = set()
+"""Versions that were complained of once."""
 
 
 def graph_of(session: Session, version: str) -> Graph:
@@ -36,7 +41,15 @@ def active_graphs(session: Session) -> list[Graph]:
     versions = session.exec(
         select(PublishedScenario.version).where(col(PublishedScenario.active)).order_by(PublishedScenario.scenario)
     ).all()
-    return [graph_of(session, version) for version in versions]
+    graphs = []
+    for version in versions:
+        try:
+            graphs.append(graph_of(session, version))
+        except ValueError as error:  # published by a newer worker; pydantic's errors are ValueErrors too
+            if version not in _UNREADABLE:
+                _UNREADABLE.add(version)
+                log.error("graph.unreadable", version=version, kind=type(error).__name__, cure="upgrade this worker")
+    return graphs
 
 
 def newest(session: Session, scenario: str) -> Graph:

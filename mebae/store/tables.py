@@ -177,11 +177,13 @@ class JourneyRow(SQLModel, table=True):
     """Why it was refused, or how it ended by exit."""
     outcome: str | None = None
     paused: bool = False
+    turn: int = 0
+    """The latest turn of the journey that has written here; an earlier one comes too late."""
     step: str | None = None
     """The step at which it rests (or last rested)."""
     waiting_for: str | None = None
     listening: list[dict[str, Any]] = _json(list)
-    """What it listens for while it rests: `mebae.listening.Trigger` as JSON."""
+    """What it listens for while it rests: each trigger's id, and after which place in the lead's order it counts."""
     deadline: datetime | None = _time()
     entered_at: datetime = _time(nullable=False)
     started_at: datetime | None = _time()
@@ -205,6 +207,8 @@ class Nudge(SQLModel, table=True):
     event_id: int = Field(sa_type=BigId)
     created_at: datetime = _time(nullable=False)
     sent_at: datetime | None = _time()
+    retry_at: datetime | None = _time()
+    """Machine time before which the sender does not try again to give it."""
 
 
 class Delivery(SQLModel, table=True):

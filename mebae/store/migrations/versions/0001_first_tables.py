@@ -128,6 +128,7 @@ def upgrade() -> None:
     sa.Column('reason', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('outcome', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('paused', sa.Boolean(), nullable=False),
+    sa.Column('turn', sa.Integer(), nullable=False),
     sa.Column('step', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('waiting_for', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('listening', Json, nullable=False),
@@ -186,6 +187,7 @@ def upgrade() -> None:
     sa.Column('event_id', BigId, nullable=False),
     sa.Column('created_at', UtcDateTime(), nullable=False),
     sa.Column('sent_at', UtcDateTime(), nullable=True),
+    sa.Column('retry_at', UtcDateTime(), nullable=True),
     sa.ForeignKeyConstraint(['entry'], ['journeys.entry'], name=op.f('fk_nudges_entry_journeys')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_nudges')),
     sa.UniqueConstraint('entry', 'trigger', 'event_id', name=op.f('uq_nudges_entry_trigger_event_id'))
