@@ -19,7 +19,6 @@ RUN := $(VENV)/.run-stamp
 DEV := $(VENV)/.dev-stamp
 BENCHES := journeys
 CODE := mebae workflows activities worker.py server.py starter.py scenarios $(wildcard bench/*.py)
-BENCHES ?= journeys
 
 .PHONY: help demo up test check bench pins clean
 
@@ -57,7 +56,7 @@ clean:
 
 $(BIN)/mebae:
 	@[ -n "$(PYTHON)" ] || { echo "Mebae needs Python 3.11 or newer, and there is no python3 here."; exit 1; }
-	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(0 if v[:2] >= (3, 11) else "Mebae needs Python 3.11 or newer; " + sys.executable + " is %d.%d. Install one, or name it: make PYTHON=/path/to/python3.11" % v[:2])'
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] < (3, 14) else "Mebae needs Python 3.11 to 3.13; " + sys.executable + " is %d.%d. Install one, or name it: make PYTHON=/path/to/python3.11" % v[:2])'
 	@echo "Making the environment in $(VENV) …"
 	@"$(PYTHON)" -m venv $(VENV) || { echo "Python's venv module is missing: install it (Debian, Ubuntu: python3-venv)."; exit 1; }
 	@# The command runs from here: nothing to build, nothing to fetch.

@@ -150,7 +150,7 @@ async def run(count: int, temporal: str, sink_port: int, url: str) -> None:
             rows = await database.write(prepare, graph, count, now())
             mine = count / await mebae_round(client, database, sender, rows)
             rows = await database.write(prepare, graph, count, now())
-            await database.write(lambda session, rows=rows: mark_running(session, rows))
+            await database.write(mark_running, rows)
             his = count / await by_hand_round(client, graph, settings, rows)
             if round:  # the first warms up
                 ours.append(mine)

@@ -168,9 +168,9 @@ class ScoringModel(Data):
     @cached_property
     def steady(self) -> frozenset[int]:
         """The conditions of `fit` and `exclusions`, by the identity of the object, that ask for nothing which time or events change."""
-        rules = (rule.when for rule in (*self.fit, *self.exclusions))
+        conditions = [*(rule.when for rule in self.fit), *(rule.when for rule in self.exclusions)]
         return frozenset(
-            id(when) for when in rules if not any(isinstance(one, (Did, OlderThan)) for one in parts_of(when))
+            id(when) for when in conditions if not any(isinstance(one, (Did, OlderThan)) for one in parts_of(when))
         )
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,7 +97,13 @@ async def start(
     database = wiring.open_now(settings)
     try:
         row = await database.write(
-            _enter, scenario, lead, command or uuid.uuid4().hex, dict(properties or {}), wiring.world_now(settings), settings.time_zone
+            _enter,
+            scenario,
+            lead,
+            command or uuid.uuid4().hex,
+            dict(properties or {}),
+            wiring.world_now(settings),
+            settings.time_zone,
         )
         assert row.entry is not None
         if row.status == JourneyStatus.REFUSED:
@@ -173,9 +180,13 @@ def find_lead(session: Session, email: str) -> Lead:
     if lead is not None:
         return lead
     local, _, domain = address.partition("@")
-    near = or_(col(Lead.email).startswith(local[:3], autoescape=True), col(Lead.email).endswith("@" + domain, autoescape=True))
+    near = or_(
+        col(Lead.email).startswith(local[:3], autoescape=True), col(Lead.email).endswith("@" + domain, autoescape=True)
+    )
     known = session.exec(select(Lead.email).where(near).limit(200)).all()
-    error = NotFound("lead", email, [one for one in known if one])
+    # Only what is nearly the same address: other people's are no help, and none of anybody's business.
+    alike = difflib.get_close_matches(address, [one for one in known if one], n=2, cutoff=0.8)
+    error = NotFound("lead", email, alike)
     if session.exec(select(Lead.id).limit(1)).first() is None:
         error.args = (f"{error}: there are no leads yet, import some with mebae import-leads FILE",)
     raise error
@@ -218,14 +229,18 @@ def _is_running(session: Session, entry: int) -> bool:
     return session.get_one(JourneyRow, entry).status != JourneyStatus.STARTING
 
 
-def _lines(session: Session, scenario: str | None, lead: str | None, status: str | None, limit: int) -> list[JourneyLine]:
+def _lines(
+    session: Session, scenario: str | None, lead: str | None, status: str | None, limit: int
+) -> list[JourneyLine]:
     query = select(JourneyRow, Lead).join(Lead).order_by(col(JourneyRow.entry).desc()).limit(limit)
     if scenario is not None:
         query = query.where(JourneyRow.scenario == _known(session, scenario))
     if lead is not None:
         query = query.where(JourneyRow.lead_id == find_lead(session, lead).id)
     if status == "open":
-        query = query.where(col(JourneyRow.status).in_((JourneyStatus.STARTING, JourneyStatus.RUNNING, JourneyStatus.RESTING)))
+        query = query.where(
+            col(JourneyRow.status).in_((JourneyStatus.STARTING, JourneyStatus.RUNNING, JourneyStatus.RESTING))
+        )
     elif status is not None:
         query = query.where(JourneyRow.status == status)
     return [

@@ -616,6 +616,25 @@ def test_crossing_looks_only_at_the_moments_that_are_left() -> None:
     assert found == on_day(15) + timedelta(microseconds=1)
 
 
+def test_a_score_that_will_rise_and_fall_again_passes_at_the_first_of_both() -> None:
+    model = model_of(
+        engagement("料金", visited("/pricing"), 40, half_life=days(10)),
+        engagement("採用", visited("/careers"), -30, half_life=days(1)),
+    )
+    tally = Tally.of(model, [page("/pricing", 5), page("/careers", 5)])
+    found = score_valid_until(model, tally, Profile(), lead.score >= 20, on_day(0))
+    assert found is not None
+    assert on_day(5) < found < on_day(7)
+    assert (
+        reckon(model, tally, Profile(), found).total
+        >= 20
+        > reckon(model, tally, Profile(), found - timedelta(seconds=1)).total
+    )
+    again = crossing(model, tally, Profile(), 20, found)
+    assert again is not None
+    assert on_day(14) < again < on_day(15)
+
+
 # The model as data ---------------------------------------------------------------------------------------------------
 
 

@@ -88,7 +88,8 @@ class Intake:
             return JSONResponse({"success": True})
         batch.rejected.sort(key=lambda one: one.index)
         log.warning("segment.rejected", count=len(batch.rejected), reasons=reasons(batch.rejected))
-        return JSONResponse({"success": True, "rejected": [one.model_dump() for one in batch.rejected]})
+        accepted = kind is None  # of a batch the others are in; a single event that is rejected is a failure
+        return JSONResponse({"success": accepted, "rejected": [one.model_dump() for one in batch.rejected]})
 
     async def _store(self, batch: Batch, now: datetime) -> None:
         if not batch.incoming:

@@ -8,6 +8,7 @@ printing it fails, asking for it (`{% if lead.company %}`) is false, and `defaul
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ from jinja2 import (
     TemplateSyntaxError,
     Undefined,
     UndefinedError,
+    meta,
+    nodes,
     pass_context,
 )
 from jinja2.exceptions import SecurityError
@@ -32,6 +35,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup
 
 from mebae.errors import MailInvalid, did_you_mean
+from mebae.references import STANDARD
 
 OUTPUT_LIMIT = 500_000
 """Characters that one mail may render to. Mail clients cut mails off far below this."""
@@ -202,11 +206,10 @@ def check_template(kind: str, source: str, where: str, line: int = 1) -> None:
         kind: `markdown`, `html` or `line`.
         line: the line of the file that the source begins on.
     """
-    from jinja2 import meta
-
     try:
         _compiled(kind, source)
-        unknown = sorted(meta.find_undeclared_variables(_sandbox(kind).parse(source)))
+        tree = _sandbox(kind).parse(source)
+        unknown = sorted(meta.find_undeclared_variables(tree))
     except TemplateSyntaxError as error:
         raise BrokenMail(f"{where}, line {error.lineno + line - 1}: {error.message}") from None
     known = (*LAYOUT_NAMES, "range") if kind == "html" else (*NAMES, "range")
@@ -215,6 +218,15 @@ def check_template(kind: str, source: str, where: str, line: int = 1) -> None:
             raise BrokenMail(
                 f"{where}, line {_line_of(name, source) + line - 1}: '{name}' is unknown{did_you_mean(name, known)}"
             )
+    for part in tree.find_all(nodes.Getattr):
+        # Any other name is an attribute of the user's own; one that is nearly a standard name is a slip.
+        if isinstance(part.node, nodes.Name) and part.node.name == "lead" and part.attr not in STANDARD:
+            near = difflib.get_close_matches(part.attr, STANDARD, n=1, cutoff=0.8)
+            if near:
+                raise BrokenMail(
+                    f"{where}, line {part.lineno + line - 1}: 'lead.{part.attr}' is no standard attribute, "
+                    f"did you mean 'lead.{near[0]}'? If it is one of your own, write lead['{part.attr}']"
+                )
 
 
 def fill(kind: str, source: str, values: Mapping[str, Any], where: str, line: int = 1) -> str:

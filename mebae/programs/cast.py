@@ -65,10 +65,6 @@ class Cast:
             paper = list(PAPERS)[nth % len(PAPERS)]
             self._plan(at, self._identify(member, {"email": member.email}))
             self._plan(at, self._track(member, "Content Downloaded", {"content": paper, "title": PAPERS[paper]}))
-            if member.role == "both papers":
-                other = list(PAPERS)[(nth + 1) % len(PAPERS)]
-                later = at + self._real(timedelta(hours=20)).total_seconds()
-                self._plan(later, self._track(member, "Content Downloaded", {"content": other, "title": PAPERS[other]}))
             if member.role == "same paper twice":
                 later = at + self._real(timedelta(hours=20)).total_seconds()
                 self._plan(later, self._track(member, "Content Downloaded", {"content": paper, "title": PAPERS[paper]}))
@@ -81,7 +77,9 @@ class Cast:
         member.reacted.add(step)
         if step == "thanks":
             if member.role == "becomes sql":
-                self._later(now, 40, self._identify(member, {"qualification": "sql", "stage": "consideration", "score": 90}))
+                self._later(
+                    now, 40, self._identify(member, {"qualification": "sql", "stage": "consideration", "score": 90})
+                )
             elif member.role == "warms up":
                 self._later(now, 10, self._page(member, "/cases"))
                 self._later(now, 11, self._identify(member, {"score": 72, "stage": "interest"}))
@@ -89,7 +87,9 @@ class Cast:
         after = AFTER_CASE if step == "case-study" else AFTER_OTHER
         match after[self._readers[step] % len(after)]:
             case "clicks":
-                self._later(now, 20, self._track(member, "Email Link Clicked", {"mail": mail, "url": "https://example.com/"}))
+                self._later(
+                    now, 20, self._track(member, "Email Link Clicked", {"mail": mail, "url": "https://example.com/"})
+                )
             case "prices":
                 self._later(now, 30, self._page(member, "/pricing"))
             case "reads":
@@ -141,7 +141,7 @@ def choose_cast(session: Session) -> list[Member]:
     wanted = set(session.exec(select(Lead.id).where(*inside)).all())
     taken = _spread([lead for lead in leads if lead.id in wanted], 36)
     others = _spread([lead for lead in leads if lead.id not in wanted], 4)
-    special = {2: "becomes sql", 5: "both papers", 9: "same paper twice", 13: "warms up", 21: "becomes sql", 24: "warms up"}
+    special = {2: "becomes sql", 9: "same paper twice", 13: "warms up", 21: "becomes sql", 24: "warms up"}
     cast = []
     for nth, lead in enumerate([*taken, *others]):
         assert lead.id is not None

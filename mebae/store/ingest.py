@@ -27,7 +27,7 @@ It is no person: it has no address and is opted out, and its events are stored a
 wait there, each with its anonymous id, until identity resolution gives them to a lead.
 """
 
-OUR_MESSAGE_IDS = ("lead-created:", "lead-changed:", "lead-imported:", "step:", "command:", "starter:")
+OUR_MESSAGE_IDS = ("lead-created:", "lead-changed:", "lead-imported:", "step:", "command:")
 """How our own message ids begin. Nobody else's may, or they could take the place of ours."""
 
 

@@ -156,7 +156,7 @@ def test_missing_company_is_false_in_an_if_and_gets_its_words_by_default_to() ->
     ("body", "words"),
     [
         ("一行目\n\n{{ lead.company }}", ["s/m.ja.md, line 6", "lead.company is empty", "default_to"]),
-        ("{{ lead.compny }}", ["line 4", "lead.compny does not exist", "did you mean 'company'"]),
+        ("{{ lead.compny }}", ["line 4", "'lead.compny' is no standard attribute", "did you mean 'lead.company'"]),
         ("{% if lead.naem %}x{% endif %}", ["lead.naem", "'name'"]),
         ("{{ entry.title }}", ["entry.title is empty"]),
         ("{{ entry.a.b }}", ["entry.a is empty"]),
