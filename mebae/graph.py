@@ -237,6 +237,13 @@ def _with_tags(value: Any, dumped: Any) -> Any:
     return dumped
 
 
+def waiting_for(step: Step) -> str:
+    """What a journey that rests here waits for, in a few words for ops."""
+    if isinstance(step, WaitFor):
+        return ", ".join(arm.on.event if arm.on is not None else "condition" for arm in step.arms)[:200]
+    return "time"
+
+
 def targets(step: Step) -> tuple[str, ...]:
     """The ids to which a step can go, in the order written."""
     match step:

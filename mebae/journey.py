@@ -503,6 +503,14 @@ class Journey:
         return ALWAYS
 
 
+def first_rest(graph: Graph, lead: int) -> Step:
+    """Where a journey will rest first, as far as the graph alone says so: its first step, or the rest that follows it."""
+    journey = Journey.begin(graph, lead)
+    step = graph.step(journey.state.step)
+    plan = journey._plan(step.next) if isinstance(step, ACTS) else None
+    return graph.step(plan.step) if isinstance(plan, Settling) else step
+
+
 def share_of(scenario: str, split: Split, lead: int) -> str:
     """Where a lead goes at a split: stable for the lead, independent between splits."""
     digest = hashlib.sha256(f"{scenario}/{split.id}/{lead}".encode()).digest()

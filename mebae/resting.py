@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from sqlmodel import Session, col, select
 
 from mebae.conditions import evaluate, matches
-from mebae.graph import RESTS, Arm, Branch, Graph, WaitFor, WaitUntil
+from mebae.graph import RESTS, Arm, Branch, Graph, WaitFor, WaitUntil, waiting_for
 from mebae.graph import Wait as WaitStep
 from mebae.journey import (
     EXIT,
@@ -141,7 +141,6 @@ def settle(
     if deadline is None:  # a date that the lead or the entry does not have: nothing to wait for
         return Passed(late=True)
     triggers: list[dict[str, Any]] = []
-    waiting_for = "time"
     if isinstance(step, WaitFor):
         heard = _look_back(session, place, step.arms, ask.marks, deadline)
         if heard is not None:
@@ -154,10 +153,9 @@ def settle(
                 if verdict.valid_until is not None:
                     moments.append(verdict.valid_until)
             triggers.append(trigger(arm, ask.marks))
-        waiting_for = ", ".join(arm.on.event if arm.on is not None else "condition" for arm in step.arms)
     if deadline <= now:
         return Passed(late=isinstance(step, WaitUntil) and ask.since is None)
-    rest(place, step.id, waiting_for, triggers, deadline)
+    rest(place, step.id, waiting_for(step), triggers, deadline)
     until = min([deadline, *(max(moment, now + SOONEST) for moment in moments)])
     return Resting(since, until, deadline, place.lead.stage)
 
@@ -185,11 +183,11 @@ def choose(session: Session, place: Place, step: str, now: datetime) -> Chosen:
     return Chosen(next((case.to for case in branch.cases if evaluate(case.when, facts).value), branch.otherwise))
 
 
-def rest(place: Place, step: str, waiting_for: str, triggers: list[dict[str, Any]], deadline: datetime) -> None:
+def rest(place: Place, step: str, waits_for: str, triggers: list[dict[str, Any]], deadline: datetime) -> None:
     """Writes what a journey listens for until when. The router reads it under the same lock."""
     row = place.row
     row.status = JourneyStatus.RESTING
-    row.step, row.waiting_for, row.deadline = step, waiting_for, deadline
+    row.step, row.waiting_for, row.deadline = step, waits_for, deadline
     row.listening = [*triggers, *exit_triggers(place.graph)]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from sqlalchemy import select as columns
 from sqlalchemy import update
 from sqlmodel import Session, col, or_, select
 from temporalio.client import Client
@@ -31,6 +32,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from mebae import contracts
 from mebae.clock import WorldClock
 from mebae.errors import DatabaseUnavailable
+from mebae.graph import waiting_for
+from mebae.journey import first_rest
 from mebae.store.database import Database
 from mebae.store.graphs import graph_of
 from mebae.store.tables import Event, JourneyRow, Lead, Nudge
@@ -60,16 +63,21 @@ CONNECTIONS = 16
 """Calls to Temporal under way at once."""
 
 
+@dataclass
 class Start:
     """A journey to be started, with all that Temporal is told."""
 
-    def __init__(self, row: JourneyRow, lead: Lead, event: Event | None, graph: dict[str, object]) -> None:
-        assert row.entry is not None
-        assert row.step is not None
-        self.entry, self.lead, self.scenario, self.version = row.entry, row.lead_id, row.scenario, row.version
-        self.key, self.step, self.stage = row.key, row.step, lead.stage
-        self.mark = event.seq if event is not None else 0
-        self.graph = graph
+    entry: int
+    lead: int
+    scenario: str
+    version: str
+    key: str
+    step: str
+    """Where it will rest first, as far as that is known before: it saves the upsert there, which is dear."""
+    waiting_for: str
+    stage: str
+    mark: int
+    graph: dict[str, object]
 
     @property
     def workflow_id(self) -> str:
@@ -198,11 +206,12 @@ class Sender:
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 memo={"entry": start.entry},
                 search_attributes=attributes(
-                    Scenario=start.scenario, Version=start.version, Step=start.step, Stage=start.stage,
+                    Scenario=start.scenario, Version=start.version, Step=start.step,
+                    WaitingFor=start.waiting_for, Stage=start.stage,
                     LeadId=start.lead, Paused=False,
                 ),
                 static_summary=f"{start.scenario} · lead {start.lead}",
-                request_eager_start=True,  # our worker is in this process: it takes the first task with the answer
+                request_eager_start=True,  # a worker in this process takes the first task with the answer
                 priority=Priority(fairness_key=start.scenario[:64]),
             )  # fmt: skip
             return True
@@ -241,13 +250,22 @@ def _taken(session: Session, *, machine: datetime, entry: int | None = None) -> 
     """What is to be delivered, each lead's in order; the starts are this sender's for a while. `entry`: that start alone,
     in whosever hands it is, for a person is waiting for it."""
     query = (
-        select(JourneyRow, Lead, Event)
+        # Columns and not whole rows: this is on the way of every start.
+        columns(
+            col(JourneyRow.entry),
+            col(JourneyRow.lead_id),
+            col(JourneyRow.scenario),
+            col(JourneyRow.version),
+            col(JourneyRow.key),
+            col(Lead.stage),
+            col(Event.seq),
+        )
         .join(Lead, col(JourneyRow.lead_id) == col(Lead.id))
         .outerjoin(Event, col(JourneyRow.entry_event_id) == col(Event.id))
-        .where(JourneyRow.status == JourneyStatus.STARTING)
+        .where(col(JourneyRow.status) == JourneyStatus.STARTING)
     )
     if entry is not None:
-        query = query.where(JourneyRow.entry == entry)
+        query = query.where(col(JourneyRow.entry) == entry)
     else:
         # A time further off than any of ours was written by a clock that goes wrong, and binds nobody.
         mine = or_(
@@ -258,10 +276,16 @@ def _taken(session: Session, *, machine: datetime, entry: int | None = None) -> 
         query = query.where(mine).with_for_update(of=JourneyRow, skip_locked=True)
     graphs: dict[str, dict[str, object]] = {}
     starts = []
-    for row, lead, event in session.exec(query.order_by(col(JourneyRow.entry)).limit(AT_ONCE)).all():
-        if row.version not in graphs:
-            graphs[row.version] = json.loads(graph_of(session, row.version).dump())
-        starts.append(Start(row, lead, event, graphs[row.version]))
+    for number, lead, scenario, version, key, stage, seq in session.execute(
+        query.order_by(col(JourneyRow.entry)).limit(AT_ONCE)
+    ):
+        graph = graph_of(session, version)
+        if version not in graphs:
+            graphs[version] = json.loads(graph.dump())
+        rest = first_rest(graph, lead)
+        starts.append(
+            Start(number, lead, scenario, version, key, rest.id, waiting_for(rest), stage, seq or 0, graphs[version])
+        )
     if starts:
         mine_now = col(JourneyRow.entry).in_([start.entry for start in starts])
         session.execute(update(JourneyRow).where(mine_now).values(retry_at=machine + LEASE))

@@ -42,7 +42,7 @@ async def events_of(handle: WorkflowHandle[Any, Any]) -> list[Any]:
     return [event async for event in handle.fetch_history_events()]
 
 
-async def test_start_mail_wait_mail_end_costs_23_events_and_5_kilobytes(sqlite_database: Database) -> None:
+async def test_start_mail_wait_mail_end_costs_22_events_and_5_kilobytes(sqlite_database: Database) -> None:
     async with house(sqlite_database, speed=FAST) as mebae:
         graph = await mebae.publish(TWO_MAILS)
         row = await mebae.start(graph, await mebae.lead("sato@aoba.example"))
@@ -52,7 +52,7 @@ async def test_start_mail_wait_mail_end_costs_23_events_and_5_kilobytes(sqlite_d
         history = await events_of(handle)
         kinds = Counter(type_name(event) for event in history)
         size = sum(event.ByteSize() for event in history) - len(graph.dump().encode())
-        assert len(history) == 23, kinds
+        assert len(history) == 22, kinds
         assert size <= 5 * 1024, size
 
 

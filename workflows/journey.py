@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from mebae import contracts
     from mebae.clock import WorldClock
     from mebae.contracts import EndRequest, JourneyInput, Nudged, PauseInput, StepInput, Where
-    from mebae.graph import Graph, NotifySales, Send, WaitFor
+    from mebae.graph import Graph, NotifySales, Send, waiting_for
     from mebae.journey import (
         Act,
         Choose,
@@ -197,14 +197,10 @@ class JourneyWorkflow:
         """What ops see: search attributes (one event) where they change, and details (no event)."""
         state = self._journey.state
         step = self._journey.graph.step(rest.step)
-        waiting_for = "time"
-        if rest.postponed:
-            waiting_for = f"postponed: {state.why}"
-        elif isinstance(step, WaitFor):
-            waiting_for = ", ".join(arm.on.event if arm.on is not None else "condition" for arm in step.arms)
+        waits_for = f"postponed: {state.why}" if rest.postponed else waiting_for(step)
         wanted: list[tuple[SearchAttributeKey[str], str]] = [
             (STEP, rest.step),
-            (WAITING_FOR, waiting_for[:200]),
+            (WAITING_FOR, waits_for),
             (STAGE, state.stage),
         ]
         known = workflow.info().typed_search_attributes
