@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 RUN := $(VENV)/.run-stamp
 DEV := $(VENV)/.dev-stamp
 BENCHES := journeys
-CODE := mebae workflows activities worker.py server.py starter.py scenarios $(wildcard bench/*.py)
+CODE := mebae workflows activities worker.py server.py starter.py scenarios bench
 
 .PHONY: help demo up test check bench pins clean
 
@@ -36,7 +36,7 @@ test: $(DEV)
 
 check: $(DEV)
 	$(BIN)/ruff check .
-	$(BIN)/mypy $(CODE) bench
+	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports
 	$(BIN)/mebae check
 
