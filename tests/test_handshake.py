@@ -363,7 +363,7 @@ async def test_starts_of_a_sender_that_died_are_taken_on_by_another_one(database
 # A crash between any two steps -------------------------------------------------------------------------------------------
 
 
-class Crash(Exception):
+class Crash(BaseException):
     """The process is gone."""
 
 
