@@ -61,7 +61,7 @@ class StepInput(BaseModel):
     entry: int
     step: str
     turn: int = 0
-    """Of the journey: an activity that is answered in a later turn than it was asked in has no say any more."""
+    """Of the journey, when this was asked."""
     visit: int = 1
     plan: Plan | None = None
     woke: Settling | None = None

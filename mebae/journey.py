@@ -302,7 +302,7 @@ class JourneyState:
     refused: int = 0
     unknown: int = 0
     turn: int = 0
-    """How many outcomes it has taken. What was asked in an earlier turn and is answered late has no say any more."""
+    """How many outcomes it has taken; the journey's row keeps the latest, for those who look into what happened."""
 
 
 class Journey:

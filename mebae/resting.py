@@ -66,7 +66,8 @@ def take(session: Session, entry: int, turn: int) -> Place | Exited | Ended:
     """Locks the lead of an entry, for a turn of its journey.
 
     `Ended` or `Exited` where the entry is closed: a lost answer is given again, and a run that should not be is ended.
-    `Exited` too for a turn that is over: nobody listens any more to whoever asks.
+    An earlier turn than the row's is let in: when a workflow task fails after several local activities, Temporal runs
+    them again from the first, and that is no late one (docs/decisions/0013).
     """
     row = session.get(JourneyRow, entry)
     if row is None:
@@ -75,7 +76,7 @@ def take(session: Session, entry: int, turn: int) -> Place | Exited | Ended:
     session.refresh(row)
     if row.status == JourneyStatus.ENDED:
         return Exited(row.reason) if row.reason is not None else Ended(row.outcome or "")
-    if row.status == JourneyStatus.REFUSED or turn < row.turn:
+    if row.status == JourneyStatus.REFUSED:
         return Exited("closed")
     row.turn = turn
     assert lead is not None

@@ -178,7 +178,7 @@ class JourneyRow(SQLModel, table=True):
     outcome: str | None = None
     paused: bool = False
     turn: int = 0
-    """The latest turn of the journey that has written here; an earlier one comes too late."""
+    """The turn of the journey that wrote here last."""
     step: str | None = None
     """The step at which it rests (or last rested)."""
     waiting_for: str | None = None
