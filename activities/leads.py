@@ -20,6 +20,7 @@ from mebae.journey import Done, Ended, Exited, Postponed, Refused
 from mebae.resting import Place, Setting
 from mebae.store.database import Database
 from mebae.store.graphs import newest
+from mebae.store.ingest import EventLog
 from mebae.store.tables import Event, Lead
 
 Answer = Done | Refused | Postponed | Exited | Ended
@@ -117,18 +118,9 @@ def _once(request: StepInput) -> str:
 
 def _note(session: Session, place: Place, request: StepInput, changed: list[str], now: datetime) -> None:
     """The event of a change: it marks the visit as done, and wakes whoever waits for it unless nothing changed."""
-    assert place.lead.id is not None
     place.lead.updated_at = now
-    place.lead.last_seq += 1
-    session.add(
-        Event(
-            lead_id=place.lead.id,
-            seq=place.lead.last_seq,
-            message_id=_once(request),
-            name=IDENTIFIED,
-            properties={"changed": changed},
-            occurred_at=now,
-            received_at=now,
-            routed_at=None if changed else now,
-        )
-    )
+    log = EventLog(now)
+    log.add(place.lead, _once(request), IDENTIFIED, {"changed": changed}, routed=not changed)
+    if changed:
+        log.touch(place.lead, changed)
+    log.write(session)

@@ -17,7 +17,7 @@ from mebae.conditions import All, Any_, Condition, Did, Match, Not, Pattern, Sca
 from mebae.errors import AuthoringError, did_you_mean
 from mebae.events import BY_VERB, canonical
 from mebae.graph import Choice
-from mebae.references import STANDARD, Ref, check_value, entry, lead, wrong_value
+from mebae.references import COMPUTED, STANDARD, Ref, check_value, entry, lead, wrong_value
 from mebae.timing import Duration
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "call_task",
     "choose",
     "clicked",
+    "contacted",
     "created",
     "days",
     "did",
@@ -42,6 +43,7 @@ __all__ = [
     "entry",
     "go_to",
     "hand_to_sales",
+    "handover_rejected",
     "hours",
     "imported",
     "joined",
@@ -51,6 +53,7 @@ __all__ = [
     "notify_sales",
     "on",
     "opened",
+    "per_day",
     "qualified",
     "registered",
     "requested_quote",
@@ -64,6 +67,7 @@ __all__ = [
     "submitted",
     "tag",
     "tracked",
+    "viewed_screen",
     "visited",
     "wait",
     "wait_for",
@@ -84,6 +88,7 @@ class Scenario(plan.Plan):
     - `audience`: who may enter, asked once, at the start.
     - `exits_when`: ends the journey as soon as it is true, in the middle of any wait and before any action.
     - `re_enter`: `"never"` (default), `"always"`, or `after(days(30))` since the last journey ended.
+    - `starts_at_most`: `per_day(500)` lets more than that begin on later days, each at the time of day of its entry.
 
     Raises `AuthoringError` for a value that can not be meant; everything else is reported when it is compiled.
 
@@ -102,6 +107,7 @@ class Scenario(plan.Plan):
         audience: Condition | None = None,
         exits_when: Condition | None = None,
         re_enter: Literal["never", "always"] | plan.After = "never",
+        starts_at_most: plan.PerDay | None = None,
         steps: Iterable[plan.Step],
     ) -> None:
         starts: tuple[Any, ...]
@@ -115,6 +121,8 @@ class Scenario(plan.Plan):
             raise AuthoringError(
                 f're_enter={re_enter!r}: write re_enter="never", re_enter="always" or re_enter=after(days(30))'
             )
+        if starts_at_most is not None and not isinstance(starts_at_most, plan.PerDay):
+            raise AuthoringError(f"starts_at_most={_show(starts_at_most)}: write starts_at_most=per_day(500)")
         super().__init__(
             id=_text(id, 'Scenario("whitepaper-followup", …)'),
             title=_text(title, 'title="…"'),
@@ -123,6 +131,7 @@ class Scenario(plan.Plan):
             audience=None if audience is None else _condition(audience, "audience="),
             exits_when=None if exits_when is None else _condition(exits_when, "exits_when="),
             re_enter=re_enter,
+            starts_at_most=starts_at_most,
             steps=_steps(steps, "Scenario(…, steps=[…])"),
         )
 
@@ -134,6 +143,17 @@ def after(span: Duration) -> plan.After:
     30
     """
     return plan.After(_span(span, "after(days(30))"))
+
+
+def per_day(count: int) -> plan.PerDay:
+    """For `starts_at_most=`: so many journeys begin on a day of the workspace; the rest on the days that follow.
+
+    >>> per_day(500).count
+    500
+    """
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise AuthoringError(f"per_day({_show(count)}): write a whole number, such as per_day(500)")
+    return plan.PerDay(count)
 
 
 # -- durations
@@ -241,6 +261,15 @@ def visited(path: OneOrMore | None = None) -> Pattern:
     return _pattern("visited", path)
 
 
+def viewed_screen(name: OneOrMore | None = None) -> Pattern:
+    """Viewed a screen of an app; without an argument any screen.
+
+    >>> viewed_screen("Pricing").event
+    'Screen Viewed'
+    """
+    return _pattern("viewed_screen", name)
+
+
 def submitted(form: OneOrMore | None = None) -> Pattern:
     """Sent a form. A `wait_for` counts it since the mail that carries the form was sent.
 
@@ -309,9 +338,6 @@ def stage_reached(stage: OneOrMore | None = None) -> Pattern:
 
     >>> stage_reached("consideration").event
     'Stage Reached'
-    >>> stage_reached("considered")
-    Traceback (most recent call last):
-    mebae.errors.AuthoringError: stage_reached(…): 'considered' is no stage, did you mean 'consideration'?
     """
     return _pattern("stage_reached", stage)
 
@@ -321,8 +347,38 @@ def qualified(qualification: OneOrMore | None = None) -> Pattern:
 
     >>> qualified("mql").where
     {'qualification': 'mql'}
+    >>> qualified("mlq")
+    Traceback (most recent call last):
+    mebae.errors.AuthoringError: qualified(…): 'mlq' is no qualification, did you mean 'mql'?
     """
     return _pattern("qualified", qualification)
+
+
+def joined(segment: OneOrMore | None = None) -> Pattern:
+    """Became a member of a segment of `scenarios/segments.py`; without an argument of any.
+
+    >>> joined("dormant").where
+    {'segment': 'dormant'}
+    """
+    return _pattern("joined", segment)
+
+
+def contacted(channel: OneOrMore | None = None) -> Pattern:
+    """Was contacted by sales; without an argument by whatever channel.
+
+    >>> contacted("phone").event
+    'Sales Contacted'
+    """
+    return _pattern("contacted", channel)
+
+
+def handover_rejected(reason: OneOrMore | None = None) -> Pattern:
+    """Was given to sales, who did not take it; without an argument for whatever reason.
+
+    >>> handover_rejected("no-budget").where
+    {'reason': 'no-budget'}
+    """
+    return _pattern("handover_rejected", reason)
 
 
 def tracked(name: str, /, **props: Scalar | tuple[Scalar, ...] | list[Scalar]) -> Pattern:
@@ -608,6 +664,8 @@ def set_lead(*, id: str | None = None, **values: Scalar) -> plan.SetLead:
             raise AuthoringError(f"set_lead({name}=…): {name} says who the lead is and can not be set by a scenario")
         if name == "tags":
             raise AuthoringError('set_lead(tags=…): write tag("exhibition-2026") or tag(remove=["exhibition-2026"])')
+        if name in COMPUTED:
+            raise AuthoringError(f"set_lead({name}=…): {name} is not set: {COMPUTED[name]}")
         if isinstance(value, Ref):
             raise AuthoringError(f"set_lead({name}={value!r}): write a value; a reference has none while this is read")
         check_value(f"lead.{name}", STANDARD.get(name, "any"), value)
@@ -702,16 +760,6 @@ def send_next(series: str = "", /, **options: Any) -> NoReturn:
     mebae.errors.AuthoringError: send_next comes with a later version: meanwhile write one send("…") for each mail
     """
     raise _later("send_next", 'one send("…") for each mail')
-
-
-def joined(segment: str = "", /) -> NoReturn:
-    """The lead came into a segment. Comes with a later version.
-
-    >>> joined("hot-manufacturers")
-    Traceback (most recent call last):
-    mebae.errors.AuthoringError: joined comes with a later version: meanwhile write imported("…") or when(…)
-    """
-    raise _later("joined", 'imported("…") or when(…)')
 
 
 def _later(verb: str, instead: str) -> AuthoringError:

@@ -110,6 +110,7 @@ class _Compiler:
             "audience": self._optional(scenario.audience, "audience"),
             "exits_when": self._optional(scenario.exits_when, "exits_when"),
             "re_enter": self._re_enter(),
+            "starts_at_most": self._starts_at_most(),
         }
 
     def _key(self) -> str | None:
@@ -131,6 +132,15 @@ class _Compiler:
             self.report(None, f're_enter="{value}" means nothing: write "never", "always" or after(days(30))')
             return "never"
         return value
+
+    def _starts_at_most(self) -> graph.PerDay | None:
+        most = self.scenario.starts_at_most
+        if most is None:
+            return None
+        if most.count < 1:
+            self.report(None, f"starts_at_most=per_day({most.count}): write a number from 1")
+            return None
+        return graph.PerDay(count=most.count)
 
     def _optional(self, condition: Condition | None, word: str) -> Condition | None:
         return None if condition is None else self.check.condition(condition, None, f"{word}: ")

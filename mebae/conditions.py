@@ -25,6 +25,10 @@ Match = Scalar | tuple[Scalar, ...]
 """What a property must be: equal, one of several, or (a string with `*`) matching a glob."""
 
 
+ListRef = Literal["lead.tags", "lead.topics", "lead.excluded"]
+"""What of a lead is a list of words."""
+
+
 class Data(BaseModel):
     """Frozen data of a graph: unknown fields are refused, so that an old worker never misreads a newer graph."""
 
@@ -115,9 +119,10 @@ class Known(_Logic):
 
 
 class Tagged(_Logic):
-    """`lead.tags.has("exhibition-2026")`."""
+    """`lead.tags.has("exhibition-2026")`, `lead.topics.has("automation")`: the list holds this word."""
 
     op: Literal["tagged"] = "tagged"
+    ref: ListRef = "lead.tags"
     to: str
 
 
@@ -193,11 +198,17 @@ class Facts(Protocol):
         """The value of `lead.score` or `entry.content`; None if there is none. Dates of the lead's row are aware UTC."""
         ...
 
-    def tags(self) -> Collection[str]: ...
+    def tags(self, ref: ListRef) -> Collection[str]:
+        """The words of the list: the lead's tags, topics or exclusions."""
+        ...
 
     def times(self, pattern: Pattern, after: datetime | None) -> Sequence[datetime]:
         """When the events that match occurred, those later than `after` only."""
         ...
+
+    def until(self, part: Condition) -> datetime | None:
+        """How long what a comparison says surely stays so, of a value that changes with time (`lead.score`); None: for ever."""
+        return None
 
 
 class Verdict(NamedTuple):
@@ -228,8 +239,8 @@ class SimpleFacts:
         root, _, name = ref.partition(".")
         return self.entry.get(name) if root == "entry" else self.lead.get(name)
 
-    def tags(self) -> Collection[str]:
-        return self.lead.get("tags") or ()  # type: ignore[return-value]
+    def tags(self, ref: ListRef) -> Collection[str]:
+        return self.lead.get(ref.partition(".")[2]) or ()  # type: ignore[return-value]
 
     def times(self, pattern: Pattern, after: datetime | None) -> Sequence[datetime]:
         return [
@@ -237,6 +248,9 @@ class SimpleFacts:
             for name, properties, at in self.events
             if (after is None or at > after) and matches(pattern, name, properties)
         ]
+
+    def until(self, part: Condition) -> datetime | None:
+        return None
 
 
 def evaluate(condition: Condition, facts: Facts) -> Verdict:
@@ -258,15 +272,15 @@ def evaluate(condition: Condition, facts: Facts) -> Verdict:
         case OlderThan():
             return _older(facts.value(condition.ref), facts.now, window(condition.span))
         case Tagged():
-            return Verdict(condition.to in facts.tags())
+            return Verdict(condition.to in facts.tags(condition.ref))
         case AtLeast():
             stage, stages = facts.value(condition.ref), facts.stages
             return Verdict(condition.to in stages and stage in stages[stages.index(condition.to) :])
         case Compare():
-            return Verdict(_compare(condition.op, facts.value(condition.ref), condition.to))
+            return Verdict(_compare(condition.op, facts.value(condition.ref), condition.to), facts.until(condition))
         case Among():
             value = facts.value(condition.ref)
-            return Verdict(any(same(value, one) for one in condition.to))
+            return Verdict(any(same(value, one) for one in condition.to), facts.until(condition))
         case Like():
             value = facts.value(condition.ref)
             return Verdict(isinstance(value, str) and like(value, condition.to))
@@ -289,9 +303,7 @@ def refs_of(condition: Condition) -> tuple[str, ...]:
     """What the condition looks at, such as `lead.score`, once each and in the order written (events: `patterns_of`)."""
     refs: dict[str, None] = {}
     for part in parts_of(condition):
-        if isinstance(part, Tagged):
-            refs["lead.tags"] = None
-        elif isinstance(part, (Compare, Among, Like, AtLeast, Known, OlderThan)):
+        if isinstance(part, (Compare, Among, Like, AtLeast, Known, Tagged, OlderThan)):
             refs[part.ref] = None
     return tuple(refs)
 

@@ -17,6 +17,7 @@ from mebae.events import REQUESTED
 from mebae.graph import Graph
 from mebae.store.facts import LeadFacts
 from mebae.store.tables import Event, JourneyRow, Lead
+from mebae.store.places import place_for
 from mebae.timing import Calendar, Duration, first_zone, moment_after
 from mebae.words import JourneyStatus
 
@@ -35,7 +36,8 @@ def enter(
 ) -> JourneyRow:
     """Writes the entry of a locked lead into a scenario, or why it was refused. Once per cause: the same cause again gives the same row.
 
-    `zone`: the workspace's, for a lead that has none. The caller holds the lead's lock, so that two entries cannot race.
+    `zone`: the workspace's, for a lead that has none, and for the days that `starts_at_most` counts. The caller holds the
+    lead's lock, so that two entries cannot race.
     """
     known = session.exec(select(JourneyRow).where(JourneyRow.cause == cause)).first()
     if known is not None:
@@ -57,6 +59,7 @@ def enter(
         reason=reason,
         step=None if reason else graph.start,
         entered_at=now,
+        starts_at=None if reason else place_for(session, graph, now, zone),
     )
     session.add(row)
     session.flush()

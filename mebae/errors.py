@@ -7,7 +7,7 @@ MebaeError
 ├── NotFound            a scenario, lead or mail that was named does not exist (shows the nearest names)
 ├── BadInput            a row, event or option that cannot be read; names the place and the cure
 └── Refusal             an activity's no, as a code; nothing personal in it
-    ├── Temporary       trying again later can help   (MailServerUnavailable → RelayUnavailable, DatabaseUnavailable)
+    ├── Temporary       trying again later can help   (MailServerUnavailable → RelayUnavailable, DatabaseUnavailable, Overloaded)
     └── Permanent       trying again cannot help      (RecipientRefused → RelayRefused, MailInvalid → BrokenMail)
 ```
 
@@ -109,6 +109,12 @@ class DatabaseUnavailable(Temporary):
     """The database did not answer."""
 
     code = "database-unavailable"
+
+
+class Overloaded(Temporary):
+    """More comes in than can be kept."""
+
+    code = "overloaded"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -32,6 +32,7 @@ EVENTS: tuple[EventSpec, ...] = (
         ("File Downloaded", "Document Downloaded", "Whitepaper Downloaded", "資料ダウンロード"),
     ),
     EventSpec("visited", "Page Viewed", "path", "viewed a page (every Segment `page` call)", ("Viewed Page", "Page Visited")),
+    EventSpec("viewed_screen", "Screen Viewed", "name", "viewed a screen of an app (every Segment `screen` call)", ("Viewed Screen",)),
     EventSpec("submitted", "Form Submitted", "form", "sent a form", ("Form Completed",), "form"),
     EventSpec("answered", "Form Answered", "form", "answered a questionnaire", ("Survey Answered", "Survey Completed"), "form"),
     EventSpec("registered", "Seminar Registered", "seminar", "registered for a seminar", ("Webinar Registered", "Event Registered")),
@@ -41,6 +42,9 @@ EVENTS: tuple[EventSpec, ...] = (
     EventSpec("requested_quote", "Quote Requested", "product", "asked for a quote", ("Quotation Requested", "見積依頼")),
     EventSpec("stage_reached", "Stage Reached", "stage", "moved to a stage"),
     EventSpec("qualified", "Qualified", "qualification", "became MQL, SQL, …"),
+    EventSpec("joined", "Segment Joined", "segment", "became a member of a segment"),
+    EventSpec("contacted", "Sales Contacted", "channel", "was contacted by sales", ("Call Logged", "Meeting Held")),
+    EventSpec("handover_rejected", "Handover Rejected", "reason", "was given to sales, who did not take it"),
 )  # fmt: skip
 
 IDENTIFIED = "Lead Identified"

@@ -174,6 +174,12 @@ RESTS = (Wait, WaitUntil, WaitFor)
 """Steps at which a journey rests."""
 
 
+class PerDay(Data):
+    """At most so many in a day of the workspace."""
+
+    count: int = Field(ge=1)
+
+
 class Graph(Data):
     """A compiled scenario. `version` is the hash of its content; equal content gives the equal version on any machine."""
 
@@ -187,6 +193,8 @@ class Graph(Data):
     exits_when: Condition | None = None
     re_enter: Literal["never", "always"] | Duration = "never"
     """A span: again when so much time has passed since the last entry ended."""
+    starts_at_most: PerDay | None = None
+    """Entries beyond it start on a later day."""
     start: str
     steps: tuple[Step, ...]
 

@@ -1,27 +1,23 @@
 """Reads scenarios and their mails from their folders; nothing of one is seen by another or left in `sys.modules`.
 
 `scenarios/whitepaper_followup/` holds `scenario.py` with the scenario `whitepaper-followup`, and its mails:
-`thanks.ja.md`, `thanks.en.md`, or `thanks.md` for every language. Python is run from source, never from a cached
-`.pyc`, whose age is counted in whole seconds: an edit within the second would be missed.
+`thanks.ja.md`, `thanks.en.md`, or `thanks.md` for every language.
 """
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import re
-import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from mebae import authoring
 from mebae.authoring import Scenario
 from mebae.compiling import compile_scenario
-from mebae.errors import AuthoringError, MebaeError, Problem, ScenarioError, did_you_mean
+from mebae.errors import Problem, ScenarioError
 from mebae.graph import Graph
 from mebae.mail.rendering import BrokenMail, parse_mail
+from mebae.pyfile import place, read_object, reporter
 
 SCENARIO_FILE = "scenario.py"
 ANY_LANGUAGE = ""
@@ -121,10 +117,8 @@ def _id_of(folder: Path) -> str:
     return folder.name.replace("_", "-")
 
 
-def _place(path: Path, line: int | None = None) -> str:
-    """How a file is called in problems: from the project's root, so that every machine says the same."""
-    short = path.relative_to(path.parents[2]) if len(path.parents) > 2 else path
-    return f"{short.as_posix()}:{line}" if line else short.as_posix()
+def _place(path: Path) -> str:
+    return place(path, folders=2)
 
 
 # -- scenario.py
@@ -133,70 +127,25 @@ def _place(path: Path, line: int | None = None) -> str:
 def _read_scenario(folder: Path, problems: list[Problem]) -> Scenario | None:
     path = folder / SCENARIO_FILE
 
-    def report(message: str, line: int | None = None) -> None:
-        problems.append(Problem(file=_place(path, line), message=message))
-
+    report = reporter(path, problems, folders=2)
     if not path.is_file():
         report(
             f'there is no {SCENARIO_FILE} in this folder: write one, with scenario = Scenario("{_id_of(folder)}", …)'
         )
         return None
-    module = _run(path, report)
-    if module is None:
+    scenario = read_object(
+        path, Scenario, authoring.__all__, report,
+        what="scenario", write=f'scenario = Scenario("{_id_of(folder)}", …)',
+        several="a folder holds one; move the others to folders of their own",
+    )  # fmt: skip
+    if scenario is None:
         return None
-    found: dict[int, tuple[str, Scenario]] = {}
-    for name, value in vars(module).items():
-        if isinstance(value, Scenario):
-            found.setdefault(id(value), (name, value))
-    if len(found) != 1:
-        names = ", ".join(name for name, _ in found.values())
-        several = (
-            f"there are {len(found)} scenarios ({names}): a folder holds one; move the others to folders of their own"
-        )
-        report(several if found else f'there is no scenario: write scenario = Scenario("{_id_of(folder)}", …)')
-        return None
-    [(_, scenario)] = found.values()
     if scenario.id != _id_of(folder):
         report(
             f"the scenario is called '{scenario.id}' and its folder '{folder.name}': "
             f"rename the folder to '{scenario.id.replace('-', '_')}', or write Scenario(\"{_id_of(folder)}\", …)"
         )
     return scenario
-
-
-def _run(path: Path, report: Callable[[str, int | None], None]) -> ModuleType | None:
-    """Runs the file as a module of its own; what it raises becomes a problem with its line."""
-    loader = importlib.machinery.SourceFileLoader(f"mebae_scenario_{path.parent.name}", str(path))
-    spec = importlib.util.spec_from_file_location(loader.name, path, loader=loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        exec(loader.source_to_code(path.read_bytes(), str(path)), vars(module))  # noqa: S102 - our own scenario files
-    except SyntaxError as error:
-        report(f"Python can not read this line: {error.msg}", error.lineno)
-    except (Exception, SystemExit) as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        report(_reason(error), lines[-1] if lines else None)
-    else:
-        return module
-    return None
-
-
-def _reason(error: BaseException) -> str:
-    match error:
-        case AuthoringError():
-            return str(error)
-        case NameError(name=str(name)):
-            return f"'{name}' is not defined{did_you_mean(name, authoring.__all__) if _near(name) else ''}"
-        case MebaeError():
-            return str(error)
-        case _:
-            return f"{type(error).__name__}: {error}"
-
-
-def _near(name: str) -> bool:
-    # The list of all verbs is no help: only a near miss is shown.
-    return "did you mean" in did_you_mean(name, authoring.__all__)
 
 
 # -- mails

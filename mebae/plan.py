@@ -193,6 +193,13 @@ class After:
 
 
 @dataclass(frozen=True)
+class PerDay:
+    """`starts_at_most=per_day(500)`."""
+
+    count: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """A whole scenario as written; authors write `Scenario(…)`."""
 
@@ -205,3 +212,4 @@ class Plan:
     exits_when: Condition | None
     re_enter: str | After
     steps: Steps
+    starts_at_most: PerDay | None = None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
-from mebae.conditions import Among, AtLeast, Compare, Condition, Known, Like, Not, OlderThan, Scalar, Tagged
+from mebae.conditions import Among, AtLeast, Compare, Condition, Known, Like, ListRef, Not, OlderThan, Scalar, Tagged
 from mebae.errors import AuthoringError, did_you_mean
 from mebae.timing import Duration
-from mebae.words import QUALIFICATIONS, STAGES
+from mebae.words import QUALIFICATIONS
 
 Kind = Literal["text", "number", "stage", "qualification", "date", "tags", "any"]
 
@@ -27,18 +27,44 @@ STANDARD: dict[str, Kind] = {
     "qualification": "qualification",
     "tags": "tags",
     "created_at": "date",
+    "rank": "text",
+    "industry_group": "text",
+    "topics": "tags",
+    "excluded": "tags",
+    "active_at": "date",
+    "contacted_at": "date",
+    "first_source": "text",
+    "first_campaign": "text",
+    "last_source": "text",
+    "last_campaign": "text",
 }
 """The attributes that every lead has (columns of the leads table). Any other name is the user's own attribute."""
 
-VALUES: dict[str, tuple[str, ...]] = {"lead.stage": STAGES, "lead.qualification": QUALIFICATIONS}
-"""The references whose values are a closed list."""
+COMPUTED: dict[str, str] = {
+    "rank": "it follows from the title, by scenarios/mapping.csv: set the title",
+    "industry_group": "it follows from the industry, by scenarios/mapping.csv: set the industry",
+    "topics": "they follow from what the lead does, by the topics of scenarios/scoring.py: write tag(…)",
+    "excluded": "it follows from the exclusions of scenarios/scoring.py: write a tag that an exclusion asks for",
+    "active_at": "it is when the lead last did something",
+    "contacted_at": "it is when sales last contacted the lead: send the event Sales Contacted",
+    "first_source": "it is where the lead came from first",
+    "first_campaign": "it is the campaign that brought the lead first",
+    "last_source": "it is where the lead came from last",
+    "last_campaign": "it is the campaign that brought the lead last",
+}
+"""What Mebae finds out by itself, and what to do instead of setting it."""
+
+VALUES: dict[str, tuple[str, ...]] = {"lead.qualification": QUALIFICATIONS}
+"""The references whose values are the same closed list in every house. Stages are the user's: `mebae.vocabulary`."""
+
+_EXAMPLES = {"lead.tags": "exhibition-2026", "lead.topics": "automation", "lead.excluded": "競合"}
 
 
 def wrong_value(ref: str, value: object) -> str | None:
     """What is wrong with a value of a closed list, with the nearest right one; None if nothing is.
 
-    >>> wrong_value("lead.stage", "interst")
-    "'interst' is no stage, did you mean 'interest'?"
+    >>> wrong_value("lead.qualification", "mq")
+    "'mq' is no qualification, did you mean 'mql'?"
     """
     if ref not in VALUES or value in VALUES[ref]:
         return None
@@ -52,7 +78,7 @@ def check_value(ref: str, kind: Kind, value: object) -> Scalar:
     if isinstance(value, Ref):
         raise AuthoringError(f"{ref} can be compared with a value only, not with another reference ({value!r})")
     if kind == "tags":
-        raise AuthoringError('lead.tags is a list: write lead.tags.has("exhibition-2026")')
+        raise AuthoringError(_listed(ref))
     if kind == "date":
         raise AuthoringError(f"{ref} is a date: write {ref}.older_than(days(30)) or ~{ref}.older_than(days(30))")
     if not isinstance(value, (bool, int, float, str)):
@@ -67,6 +93,10 @@ def check_value(ref: str, kind: Kind, value: object) -> Scalar:
     if wrong := wrong_value(ref, value):
         raise AuthoringError(wrong)
     return value
+
+
+def _listed(ref: str) -> str:
+    return f'{ref} is a list: write {ref}.has("{_EXAMPLES.get(ref, "…")}")'
 
 
 class Ref:
@@ -168,7 +198,7 @@ class Ref:
     def is_known(self) -> Condition:
         """It is there and not empty."""
         if self.kind == "tags":
-            raise AuthoringError('lead.tags is a list: write lead.tags.has("exhibition-2026")')
+            raise AuthoringError(_listed(self.ref))
         return Known(ref=self.ref)
 
     def older_than(self, span: Duration) -> Condition:
@@ -184,12 +214,16 @@ class Ref:
         return OlderThan(ref=self.ref, span=span)
 
     def has(self, tag: str) -> Condition:
-        """The lead has this tag; for `lead.tags` only."""
+        """The lead has this tag, topic or exclusion; for `lead.tags`, `lead.topics` and `lead.excluded` only.
+
+        >>> lead.topics.has("automation")
+        Tagged(op='tagged', ref='lead.topics', to='automation')
+        """
         if self.kind != "tags":
             raise AuthoringError(f'has() is for lead.tags: write lead.tags.has("…") or {self.ref} == "…"')
         if not isinstance(tag, str) or not tag:
-            raise AuthoringError('lead.tags.has(…) needs a tag: lead.tags.has("exhibition-2026")')
-        return Tagged(to=tag)
+            raise AuthoringError(f'{self.ref}.has(…) needs a word: {self.ref}.has("{_EXAMPLES.get(self.ref, "…")}")')
+        return Tagged(ref=cast(ListRef, self.ref), to=tag)
 
     # -- the spellings that can not mean what they say
 
@@ -211,7 +245,7 @@ class Ref:
         raise AuthoringError(f"{self.ref} alone is no condition: write ~({self._example()})")
 
     def __contains__(self, item: object) -> NoReturn:
-        cure = f'lead.tags.has("{item}")' if self.kind == "tags" else f'{self.ref}.like("*{item}*")'
+        cure = f'{self.ref}.has("{item}")' if self.kind == "tags" else f'{self.ref}.like("*{item}*")'
         raise AuthoringError(f"`in` can not ask a reference: write {cure}")
 
     def __iter__(self) -> NoReturn:
@@ -236,7 +270,7 @@ class Ref:
             case "qualification":
                 return 'lead.qualification == "mql"'
             case "tags":
-                return 'lead.tags.has("…")'
+                return f'{self.ref}.has("…")'
             case "date":
                 return f"{self.ref}.older_than(days(30))"
             case _:

@@ -25,7 +25,7 @@ from itertools import groupby
 from typing import Any, Literal, NamedTuple, Protocol, Self
 from zoneinfo import ZoneInfo
 
-from mebae.conditions import Condition, Facts, Pattern, Scalar, SimpleFacts, evaluate, matches, same
+from mebae.conditions import Condition, Facts, ListRef, Pattern, Scalar, SimpleFacts, evaluate, matches, same
 from mebae.scoring_mapping import Mapping as TitleMapping
 from mebae.scoring_model import (
     LIMIT,
@@ -280,6 +280,18 @@ def _reckon(facts: _Facts, held: str | None) -> Score:
     )
 
 
+def time_dependent_until(model: ScoringModel, tally: Tally, profile: Profile, now: datetime) -> datetime | None:
+    """Until when stages, qualifications, exclusions and topics surely stay, the score aside, if nothing else happens."""
+    facts = _Facts(model, tally, profile, now)
+    _reckon(facts, None)  # fills in the score
+    moments = [evaluate(condition, facts).valid_until for condition in model.conditions()]
+    for topic in model.topics:
+        if topic.within is not None and (kept := tally.kept.get(topic_key(topic))):
+            span = window(topic.within)
+            moments += [moment(one.at) + span for one in kept if moment(one.at) + span > now]
+    return min((one for one in moments if one is not None), default=None)
+
+
 def differences(before: Score | None, after: Score) -> list[Reason]:
     """The rows for the ledger: every reason gained, and every reason lost with its points negative. Decay is no change."""
     old = {(one.rule, one.event): one for one in before.reasons} if before is not None else {}
@@ -494,8 +506,8 @@ class _Facts(Facts):
             return self.score
         return self.stage if name == "stage" else self._profile.lead.get(name)
 
-    def tags(self) -> Collection[str]:
-        return self._profile.lead.get("tags") or ()  # type: ignore[return-value]
+    def tags(self, ref: ListRef) -> Collection[str]:
+        return self._profile.lead.get(ref.partition(".")[2]) or ()  # type: ignore[return-value]
 
     def times(self, pattern: Pattern, after: datetime | None) -> Sequence[datetime]:
         moments = (

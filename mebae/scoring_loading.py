@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.machinery
-import importlib.util
-import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from mebae import scoring_language
-from mebae.errors import MebaeError, Problem, ScenarioError, did_you_mean
+from mebae.errors import Problem, ScenarioError
+from mebae.pyfile import decoded, place, read_object, reporter
 from mebae.scoring_compiling import compile_scoring
 from mebae.scoring_language import Scoring
 from mebae.scoring_mapping import Mapping
@@ -51,14 +48,17 @@ def load_scoring(root: Path, *, events: Collection[str] | None = None) -> Loaded
     mapping: Mapping | None = Mapping()
     if table.is_file():
         try:
-            mapping = Mapping.load(_decoded(table), _place(table))
+            mapping = Mapping.load(decoded(table), place(table))
         except ScenarioError as error:
             problems, mapping = error.problems, None
-    scoring = _read(path, problems)
+    scoring = read_object(
+        path, Scoring, scoring_language.__all__, reporter(path, problems),
+        what="scoring model", write="scoring = Scoring(stages=[…], …)", several="keep one",
+    )  # fmt: skip
     if scoring is not None:
         try:
             model = compile_scoring(
-                scoring, file=_place(path), mapping=mapping, mapping_file=_place(table), events=events
+                scoring, file=place(path), mapping=mapping, mapping_file=place(table), events=events
             )
         except ScenarioError as error:
             problems = [*error.problems, *problems]
@@ -66,64 +66,3 @@ def load_scoring(root: Path, *, events: Collection[str] | None = None) -> Loaded
             if not problems and mapping is not None:
                 return LoadedScoring(model, mapping, path)
     raise ScenarioError(problems)
-
-
-def _decoded(path: Path) -> str:
-    """UTF-8, or what a Japanese Excel saves as CSV."""
-    raw = path.read_bytes()
-    for encoding in ("utf-8-sig", "cp932"):
-        try:
-            return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise ScenarioError([Problem(file=_place(path), message="the file is no UTF-8 text: save it as CSV UTF-8")])
-
-
-def _place(path: Path, line: int | None = None) -> str:
-    short = path.relative_to(path.parents[1]) if len(path.parents) > 1 else path
-    return f"{short.as_posix()}:{line}" if line else short.as_posix()
-
-
-def _read(path: Path, problems: list[Problem]) -> Scoring | None:
-    def report(message: str, line: int | None = None) -> None:
-        problems.append(Problem(file=_place(path, line), message=message))
-
-    module = _run(path, report)
-    if module is None:
-        return None
-    found = {id(value): value for value in vars(module).values() if isinstance(value, Scoring)}
-    if len(found) != 1:
-        several = f"there are {len(found)} scoring models: keep one"
-        report(several if found else "there is no scoring model: write scoring = Scoring(stages=[…], …)")
-        return None
-    [scoring] = found.values()
-    return scoring
-
-
-def _run(path: Path, report: Callable[[str, int | None], None]) -> ModuleType | None:
-    """Runs the file as a module of its own, from source; what it raises becomes a problem with its line."""
-    loader = importlib.machinery.SourceFileLoader("mebae_scoring", str(path))
-    spec = importlib.util.spec_from_file_location(loader.name, path, loader=loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        exec(loader.source_to_code(path.read_bytes(), str(path)), vars(module))  # noqa: S102 - our own scoring file
-    except SyntaxError as error:
-        report(f"Python can not read this line: {error.msg}", error.lineno)
-    except (Exception, SystemExit) as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        report(_reason(error), lines[-1] if lines else None)
-    else:
-        return module
-    return None
-
-
-def _reason(error: BaseException) -> str:
-    match error:
-        case NameError(name=str(name)):
-            near = did_you_mean(name, scoring_language.__all__)
-            return f"'{name}' is not defined{near if near.startswith(',') else ''}"
-        case MebaeError():
-            return str(error)
-        case _:
-            return f"{type(error).__name__}: {error}"

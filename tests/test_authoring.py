@@ -25,7 +25,6 @@ from mebae.authoring import (
     entry,
     hand_to_sales,
     hours,
-    joined,
     lead,
     minutes,
     not_,
@@ -214,7 +213,6 @@ def _wrong() -> list[tuple[str, Callable[[], object], str]]:
         ("later: sales", lambda: hand_to_sales("x", sql=[end("sql")]), "write notify_sales("),
         ("later: call", lambda: call_task("x"), "write notify_sales("),
         ("later: next", lambda: send_next("x"), "write one send("),
-        ("later: joined", lambda: joined("x"), "write imported("),
     ]
 
 

@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 from mebae.errors import BadInput
 from mebae.events import IDENTIFIED
 from mebae.store.database import Database
-from mebae.store.ingest import KEPT_ASIDE, Incoming, Stored, store_events
+from mebae.store.ingest import Incoming, Stored, store_events
 from mebae.store.leads import Who, find_lead, normalise_email, set_values, upsert_lead
 from mebae.store.tables import Event, Lead
 from mebae.store.traits import LARGEST_ATTRIBUTES, read_traits
@@ -130,20 +130,13 @@ def test_a_repeated_event_does_not_bring_back_an_erased_lead(database: Database)
     assert lead(database, email=SATO) is None
 
 
-def test_anonymous_events_wait_aside_and_wake_nobody(database: Database) -> None:
+def test_what_unknown_visitors_do_is_kept_aside_and_makes_no_lead(database: Database) -> None:
     anonymous = [track(m, email=None).model_copy(update={"who": Who(anonymous_id=m.upper())}) for m in ("a1", "a2")]
     assert store(database, *anonymous, track("m1")) == Stored(new=3, aside=2)
     assert store(database, *anonymous) == Stored(duplicates=2)
 
-    aside = lead(database, user_id=KEPT_ASIDE)
-    assert aside is not None
-    assert aside.email is None
-    assert aside.opted_out_at is not None
-    rows = database.write_now(
-        lambda s: s.exec(select(Event).where(Event.lead_id == aside.id).order_by(col(Event.seq))).all()
-    )
-    assert [(e.seq, e.properties["anonymous_id"]) for e in rows] == [(1, "A1"), (2, "A2")]
-    assert all(e.routed_at is not None for e in rows)
+    assert count(database, Lead) == 1
+    assert [one.message_id for one in events(database)] == [f"lead-created:{events(database)[0].lead_id}", "m1"]
 
 
 # Identify -------------------------------------------------------------------------------------------------------------

@@ -43,10 +43,14 @@ Truth = ColumnElement[bool]
 _leads = SQLModel.metadata.tables[tables.Lead.__tablename__].c
 _events = SQLModel.metadata.tables[tables.Event.__tablename__].c
 
-TEXTS = ("email", "user_id", "name", "company", "title", "industry", "language", "time_zone", "stage", "qualification")
+TEXTS = (
+    "email", "user_id", "name", "company", "title", "industry", "language", "time_zone", "stage", "qualification",
+    "rank", "industry_group", "first_source", "first_campaign", "last_source", "last_campaign",
+)  # fmt: skip
 NUMBERS = ("score", "company_size")
-TIMES = ("created_at", "updated_at", "opted_out_at")
-COLUMNS = (*TEXTS, *NUMBERS, *TIMES, "tags")
+TIMES = ("created_at", "updated_at", "opted_out_at", "active_at", "contacted_at")
+LISTS = ("tags", "topics", "excluded")
+COLUMNS = (*TEXTS, *NUMBERS, *TIMES, *LISTS)
 """What `lead.…` names that is a column of its own; any other name is a key of `attributes`."""
 
 
@@ -65,7 +69,8 @@ def to_sql(condition: Condition, now: datetime, *, stages: Sequence[str] = STAGE
         case Did():
             return _did(condition, now)
         case Tagged():
-            return elements.HasTag(_leads.tags, elements.text(condition.to)) if _storable(condition.to) else false()
+            words = _leads[condition.ref.partition(".")[2]]
+            return elements.HasTag(words, elements.text(condition.to)) if _storable(condition.to) else false()
         case AtLeast():
             later = list(stages)[list(stages).index(condition.to) :] if condition.to in stages else []
             return _leads.stage.in_(later) if later else false()
@@ -126,7 +131,7 @@ def _value(ref: str) -> _Value:
         return _NumberColumn(_leads[name])
     if name in TIMES:
         return _TimeColumn(_leads[name])
-    if name == "tags":
+    if name in LISTS:
         return _Value()
     return _Attribute(_leads.attributes, name)
 

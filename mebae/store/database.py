@@ -11,9 +11,9 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -31,6 +31,16 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 _TRIES = 8
+_BUSY = 30.0
+"""Seconds that a transaction waits for another process to let go of SQLite."""
+_POSTGRES_ANSWERS = {
+    "connect_timeout": 5,
+    # A server that vanished without a word (a cable, a firewall) is noticed in seconds and not in the kernel's two hours.
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+}
 
 
 class Database:
@@ -43,7 +53,8 @@ class Database:
         self._reading = self.engine.execution_options(mebae_reads=True)
         # SQLite lets one write at a time, and those that wait sleep up to 100 ms between two looks: 16 mails at once took
         # 0.8 s each. A lock of our own hands over at once; only other processes still wait the slow way.
-        self._one_writer: AbstractContextManager[Any] = threading.Lock() if self.sqlite else nullcontext()
+        self._lock = threading.Lock()
+        self._one_writer: AbstractContextManager[Any] = self._lock if self.sqlite else nullcontext()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="db")
 
     async def write(self, work: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -82,6 +93,46 @@ class Database:
                 time.sleep(random.uniform(0.005, 0.02) * 2**attempt)  # noqa: S311
         raise AssertionError("unreachable")
 
+    @contextmanager
+    def driver(self, patience: float) -> Iterator[Any]:
+        """One writing transaction on the driver's own connection, for the hot path of ingestion. The driver's errors come through.
+
+        It is given up after `patience` seconds of waiting for a lock or for an answer, and committed at the end of the block.
+        """
+        if not self.sqlite:
+            with self._borrowed() as connection:
+                connection.execute(f"SET LOCAL statement_timeout = {int(patience * 1000)}")
+                yield connection
+                connection.commit()
+            return
+        if not self._lock.acquire(timeout=patience):
+            raise DatabaseUnavailable
+        try:
+            with self._borrowed() as connection:
+                connection.execute(f"PRAGMA busy_timeout={int(patience * 1000)}")
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    yield connection
+                    connection.execute("COMMIT")
+                finally:
+                    if connection.in_transaction:
+                        connection.rollback()
+                    connection.execute(f"PRAGMA busy_timeout={int(_BUSY * 1000)}")
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[Any]:
+        """A connection of the pool; one that went wrong does not come back to it."""
+        borrowed = self.engine.raw_connection()
+        try:
+            yield borrowed.driver_connection
+        except BaseException:
+            borrowed.invalidate()
+            raise
+        finally:
+            borrowed.close()
+
     def close(self) -> None:
         self._pool.shutdown(wait=True)
         self.engine.dispose()
@@ -100,14 +151,15 @@ def _engine(url: str, threads: int) -> Engine:
     if not url.startswith("sqlite"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
         return create_engine(
-            url, pool_size=threads, max_overflow=2, pool_pre_ping=True, pool_recycle=1800, json_serializer=_to_json
-        )
+            url, pool_size=threads, max_overflow=2, pool_pre_ping=True, pool_recycle=1800, json_serializer=_to_json,
+            connect_args=_POSTGRES_ANSWERS,
+        )  # fmt: skip
     path = url.removeprefix("sqlite:///")
     if path and path != url:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         url,
-        connect_args={"timeout": 30, "check_same_thread": False},
+        connect_args={"timeout": _BUSY, "check_same_thread": False},
         pool_size=threads,
         max_overflow=2,
         json_serializer=_to_json,
@@ -116,7 +168,7 @@ def _engine(url: str, threads: int) -> Engine:
     @event.listens_for(engine, "connect")
     def _connect(connection: sqlite3.Connection, _record: Any) -> None:
         connection.isolation_level = None  # SQLAlchemy's BEGIN, below, and not the driver's
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={int(_BUSY * 1000)}"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

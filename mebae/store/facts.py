@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 
 from sqlmodel import Session, col, select
 
-from mebae.conditions import Facts, Pattern
+from mebae.conditions import Among, Compare, Condition, Facts, ListRef, Pattern
+from mebae.scoring import Profile, Tally, reckon
+from mebae.scoring_decay import score_valid_until
 from mebae.store.conditions_sql import COLUMNS, pattern_sql
+from mebae.store.scoring import Scoring, active_scoring, profile_of, stages_of, tally_of
 from mebae.store.tables import Event, Lead
-from mebae.words import STAGES
 
 
 class LeadFacts(Facts):
-    """Facts of a lead's row, its entry's properties and its stored events. Events are asked for when a condition needs them,
+    """Facts of a lead's row, its score at this moment, its entry's properties and its stored events. Events are asked for when a condition needs them,
     each question once: make a new one after storing more."""
 
     def __init__(
@@ -24,9 +27,10 @@ class LeadFacts(Facts):
         now: datetime,
         entry: Mapping[str, object] | None = None,
         *,
-        stages: Sequence[str] = STAGES,
+        stages: Sequence[str] | None = None,
     ) -> None:
-        self._session, self._lead, self._now, self._stages = session, lead, now, stages
+        self._session, self._lead, self._now = session, lead, now
+        self._stages = stages
         self._entry: Mapping[str, object] = entry if entry is not None else {}
         self._times: dict[tuple[str, datetime | None], Sequence[datetime]] = {}
 
@@ -36,16 +40,34 @@ class LeadFacts(Facts):
 
     @property
     def stages(self) -> Sequence[str]:
-        return self._stages
+        return stages_of(self._session) if self._stages is None else self._stages
 
     def value(self, ref: str) -> object:
         root, _, name = ref.partition(".")
         if root == "entry":
             return self._entry.get(name)
+        if name == "score" and self._scored is not None:
+            return self._scored[0]
         return getattr(self._lead, name) if name in COLUMNS else self._lead.attributes.get(name)
 
-    def tags(self) -> Collection[str]:
-        return self._lead.tags
+    def tags(self, ref: ListRef) -> Collection[str]:
+        return getattr(self._lead, ref.partition(".")[2])  # type: ignore[no-any-return]
+
+    def until(self, part: Condition) -> datetime | None:
+        if self._scored is None or not isinstance(part, (Compare, Among)) or part.ref != "lead.score":
+            return None
+        _, scoring, tally, profile = self._scored
+        return score_valid_until(scoring.model, tally, profile, part, self._now)
+
+    @cached_property
+    def _scored(self) -> tuple[int, Scoring, Tally, Profile] | None:
+        """The score at this very moment, with what it comes from; None where the row's own is all that is known."""
+        scoring = active_scoring(self._session)
+        tally = None if scoring is None else tally_of(self._lead, scoring)
+        if scoring is None or tally is None:
+            return None
+        profile = profile_of(self._lead, scoring.mapping)
+        return reckon(scoring.model, tally, profile, self._now, held=self._lead.stage).whole, scoring, tally, profile
 
     def times(self, pattern: Pattern, after: datetime | None) -> Sequence[datetime]:
         key = (pattern.model_dump_json(), after)

@@ -1,4 +1,4 @@
-"""Storing what leads did: once per message id, in each lead's order, whole batches in one transaction.
+"""Storing what leads did: once per message id, in each lead's order, scored, whole batches in one transaction.
 
 The row is its own outbox: `routed_at` is empty until the router has taken it to the journeys that want it.
 """
@@ -6,29 +6,50 @@ The row is its own outbox: `routed_at` is empty until the router has taken it to
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 from sqlalchemy import insert
 from sqlmodel import Session, col, select
 
-from mebae.events import BY_VERB, IDENTIFIED
-from mebae.store.leads import Found, Who, apply_traits, gather, settle
-from mebae.store.tables import Event, Lead
+from mebae import scoring
+from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
+from mebae.store import visitors
+from mebae.store.companies import companies_for
+from mebae.store.leads import Found, Who, apply_traits, gather, rename_user, settle
+from mebae.store.scoring import Touched, score_leads
+from mebae.store.tables import Consent, Event, Lead, VisitorEvent
 from mebae.store.traits import read_traits
 
 CREATED = BY_VERB["created"].name
+CONTACTED = BY_VERB["contacted"].name
+NOT_BY_THE_LEAD = frozenset(
+    {IDENTIFIED, REQUESTED}
+    | {BY_VERB[verb].name for verb in ("created", "imported", "stage_reached", "qualified", "joined", "contacted", "handover_rejected")}
+)  # fmt: skip
+"""Events that tell of a lead without its having done anything."""
 
-KEPT_ASIDE = "mebae:anonymous"
-"""The user id of the one row that holds the events of visitors who have not said who they are.
-
-It is no person: it has no address and is opted out, and its events are stored as routed, so that no journey sees them. They
-wait there, each with its anonymous id, until identity resolution gives them to a lead.
-"""
-
-OUR_MESSAGE_IDS = ("lead-created:", "lead-changed:", "lead-imported:", "step:", "command:")
+OUR_MESSAGE_IDS = (
+    "lead-created:", "lead-changed:", "lead-imported:", "step:", "command:", "stage-reached:", "qualified:", "segment-joined:",
+)  # fmt: skip
 """How our own message ids begin. Nobody else's may, or they could take the place of ours."""
+
+STARTS_JOURNEYS_FOR = timedelta(days=1)
+"""How old what a visitor did may be to start or wake journeys when it says who it is. Older events count for the score only."""
+
+_ROUNDS = 5
+"""A stage reached is an event too, and a rule may count it: so often, at most, is a lead scored anew for that."""
+
+
+class ConsentGiven(BaseModel):
+    """That the lead agreed to get mail, as an event brought it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    how: str
+    source: str = ""
+    wording: str = ""
 
 
 class Incoming(BaseModel):
@@ -44,6 +65,12 @@ class Incoming(BaseModel):
     received_at: AwareDatetime
     who: Who
     traits: dict[str, Any] = {}
+    previous_id: str | None = None
+    """Of an alias: the anonymous id or user id that this lead was known by."""
+    source: str | None = None
+    """Where the lead came from: a campaign's source, or the page that led here."""
+    campaign: str | None = None
+    consent: ConsentGiven | None = None
 
 
 class Stored(BaseModel):
@@ -57,11 +84,11 @@ class Stored(BaseModel):
 
 
 def store_events(session: Session, incoming: Sequence[Incoming], now: datetime) -> Stored:
-    """Stores events in their order and makes the leads that they are about. Run it with `Database.write`.
+    """Stores events in their order, makes the leads that they are about, and scores them. Run it with `Database.write`.
 
     The same message id is stored once, whoever sends it, whenever and on however many connections. A lead that is made
     gets a `Lead Created` first. An identify always leaves its row, or a late repetition could undo a newer one; if it changed
-    nothing the row counts as routed and wakes nobody.
+    nothing the row counts as routed and wakes nobody. What a visitor does who is not known yet is kept until it is.
     """
     return settle(session, lambda: _store(session, incoming, now))
 
@@ -73,45 +100,78 @@ def _store(session: Session, incoming: Sequence[Incoming], now: datetime) -> Sto
     fresh = [one for one in incoming if one.message_id not in known and first[one.message_id] is one]
     if not fresh:
         return Stored(duplicates=len(incoming))
-    found = gather(session, [_named(one.who) for one in fresh], now)
-    # Again under the locks, where the same event on another connection has either been stored or waits for us.
-    known = stored_before(session, [one.message_id for one in fresh])
-    log = EventLog(now)
-    stored = Stored()
-    for one, its in zip(fresh, found, strict=True):
-        if one.message_id in known:
-            continue
-        stored.new += 1
-        if its.lead.user_id == KEPT_ASIDE:
-            stored.aside += 1
-            its.lead.opted_out_at = its.lead.opted_out_at or now
-            log.add(its.lead, one.message_id, one.name, _aside(one), one.occurred_at, one.received_at, routed=True)
-        else:
-            _store_one(log, one, its, now)
+    for one in fresh:
+        if one.previous_id is not None and one.who.user_id is not None:
+            rename_user(session, one.previous_id, one.who.user_id)
+    seen = visitors.recognise(session, fresh)
+    stored = Stored(aside=visitors.keep(session, seen.strangers, now))
+    named = [(one, who) for one, who in zip(fresh, seen.whos, strict=True) if who is not None]
+    stored.new = stored.aside
+    if named:
+        stored.new += _store_named(session, named, seen, now)
     stored.duplicates = len(incoming) - stored.new
-    log.write(session)
     return stored
 
 
+
+
+def _store_named(session: Session, named: Sequence[tuple[Incoming, Who]], seen: visitors.Seen, now: datetime) -> int:
+    found = gather(session, [who for _, who in named], now)
+    # Again under the locks, where the same event on another connection has either been stored or waits for us.
+    known = stored_before(session, [one.message_id for one, _ in named])
+    log, new = EventLog(now), 0
+    for (one, who), its in zip(named, found, strict=True):
+        if one.message_id in known:
+            continue
+        new += 1
+        log.greet(its)
+        for anonymous_id in (who.anonymous_id, one.previous_id):
+            seen.leads[anonymous_id] = its.lead
+            if anonymous_id in seen.joining:
+                _join(log, its.lead, seen.joining.pop(anonymous_id), now)
+        _store_one(log, one, its, now)
+    visitors.link(session, seen, now)
+    companies_for(session, log.to_place, now)
+    log.write(session)
+    return new
+
+
+def _join(log: EventLog, lead: Lead, kept: Sequence[VisitorEvent], now: datetime) -> None:
+    """Gives a lead what it did before it said who it is, in the order in which it was received."""
+    for event in kept:
+        if event.traits:
+            reading = read_traits(event.traits)
+            reading.columns = {name: value for name, value in reading.columns.items() if getattr(lead, name) is None}
+            reading.attributes = {name: value for name, value in reading.attributes.items() if name not in lead.attributes}
+            if changed := apply_traits(lead, reading, now):
+                log.changed(lead, changed)
+        silent = event.name == IDENTIFIED or event.occurred_at < now - STARTS_JOURNEYS_FOR
+        properties = change({}) if event.name == IDENTIFIED else event.properties
+        log.add(lead, event.message_id, event.name, properties, event.occurred_at, event.received_at, routed=silent)
+
+
 def _store_one(log: EventLog, one: Incoming, its: Found, now: datetime) -> None:
-    log.greet(its)
+    lead = its.lead
+    if one.source is not None or one.campaign is not None:
+        _came_from(lead, one.source, one.campaign)
+    if one.consent is not None:
+        log.consent(lead, one.consent, one.occurred_at, one.message_id)
     if one.name == IDENTIFIED:
-        changed = its.learned | apply_traits(its.lead, read_traits(one.traits), now)
-        log.add(
-            its.lead, one.message_id, IDENTIFIED, change(changed), one.occurred_at, one.received_at, routed=not changed
-        )
+        changed = its.learned | apply_traits(lead, read_traits(one.traits), now)
+        log.add(lead, one.message_id, IDENTIFIED, change(changed), one.occurred_at, one.received_at, routed=not changed)
+        if changed:
+            log.touch(lead, changed)
         return
     if its.learned:
-        log.changed(its.lead, its.learned)
-    log.add(its.lead, one.message_id, one.name, one.properties, one.occurred_at, one.received_at)
+        log.changed(lead, its.learned)
+    log.add(lead, one.message_id, one.name, one.properties, one.occurred_at, one.received_at)
 
 
-def _named(who: Who) -> Who:
-    return who if who.email is not None or who.user_id is not None else Who(user_id=KEPT_ASIDE)
-
-
-def _aside(one: Incoming) -> dict[str, Any]:
-    return {"anonymous_id": one.who.anonymous_id, "properties": one.properties, "traits": one.traits}
+def _came_from(lead: Lead, source: str | None, campaign: str | None) -> None:
+    """The first that is known stays, the last is the newest."""
+    if lead.first_source is None and lead.first_campaign is None:
+        lead.first_source, lead.first_campaign = source, campaign
+    lead.last_source, lead.last_campaign = source, campaign
 
 
 def change(changed: dict[str, Any]) -> dict[str, Any]:
@@ -120,16 +180,23 @@ def change(changed: dict[str, Any]) -> dict[str, Any]:
 
 
 def stored_before(session: Session, message_ids: Collection[str]) -> set[str]:
-    """Which of these message ids are stored."""
-    return set(session.exec(select(Event.message_id).where(col(Event.message_id).in_(message_ids))).all())
+    """Which of these message ids are stored, for a lead or for a visitor."""
+    known = set(session.exec(select(Event.message_id).where(col(Event.message_id).in_(message_ids))))
+    if len(known) < len(message_ids):
+        known.update(session.exec(select(VisitorEvent.message_id).where(col(VisitorEvent.message_id).in_(message_ids))))
+    return known
 
 
 class EventLog:
-    """Gives events their places in their leads' orders, and writes them in one statement. Leads must be locked."""
+    """Gives events their places in their leads' orders, scores the leads, and writes it all. Leads must be locked."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now
         self._rows: list[dict[str, Any]] = []
+        self._consents: list[dict[str, Any]] = []
+        self._touched: dict[int, Touched] = {}
+        self.to_place: list[Lead] = []
+        """Leads whose company is to be found: made here, or with another address or company."""
 
     def add(
         self,
@@ -144,31 +211,63 @@ class EventLog:
     ) -> None:
         """One event of a lead. It occurred before it was received, whatever the sender's clock says."""
         received_at = received_at or self._now
+        occurred_at = min(occurred_at or received_at, received_at)
         lead.last_seq += 1
-        self._rows.append(
-            {
-                "lead_id": lead.id,
-                "seq": lead.last_seq,
-                "message_id": message_id,
-                "name": name,
-                "properties": properties,
-                "occurred_at": min(occurred_at or received_at, received_at),
-                "received_at": received_at,
-                "routed_at": received_at if routed else None,
-            }
-        )
+        row = {
+            "lead_id": lead.id,
+            "seq": lead.last_seq,
+            "message_id": message_id,
+            "name": name,
+            "properties": properties,
+            "occurred_at": occurred_at,
+            "received_at": received_at,
+            "routed_at": received_at if routed else None,
+        }
+        self._rows.append(row)
+        event = scoring.Event(message_id, name, properties, occurred_at)
+        self._touch(lead).events.append(event)
+        if name == CONTACTED:
+            lead.contacted_at = max(lead.contacted_at or occurred_at, occurred_at)
+        elif name not in NOT_BY_THE_LEAD and scoring.is_human(event):
+            lead.active_at = max(lead.active_at or occurred_at, occurred_at)
+
+    def touch(self, lead: Lead, changed: Collection[str] = ()) -> None:
+        """Has a lead scored anew although no event came: it has changed, or it is time."""
+        self._touch(lead).changed = True
+        if "email" in changed or "company" in changed:
+            self.to_place.append(lead)
 
     def greet(self, its: Found) -> None:
         """`Lead Created`, if this lead was made in this transaction and has no event yet."""
         if its.created and its.lead.last_seq == 0:
+            self.to_place.append(its.lead)
             self.add(its.lead, f"lead-created:{its.lead.id}", CREATED, {})
 
     def changed(self, lead: Lead, changed: dict[str, Any]) -> None:
         """`Lead Identified` for a change that no message of a client names."""
         self.add(lead, f"lead-changed:{lead.id}:{lead.last_seq + 1}", IDENTIFIED, change(changed))
+        self.touch(lead, changed)
+
+    def consent(self, lead: Lead, given: ConsentGiven, at: datetime, cause: str) -> None:
+        """A consent that an event brought."""
+        row = {"lead_id": lead.id, "given_at": at, "cause": cause, **given.model_dump()}
+        self._consents.append(row)
 
     def write(self, session: Session) -> None:
         """Writes leads and events. `IntegrityError` if another connection stored one of the message ids: see `leads.settle`."""
+        for _ in range(_ROUNDS):
+            touched, self._touched = list(self._touched.values()), {}
+            if not touched:
+                break
+            for lead, name, properties in score_leads(session, touched, self._now).told:
+                prefix = name.lower().replace(" ", "-")
+                self.add(lead, f"{prefix}:{lead.id}:{lead.last_seq + 1}", name, properties)
         session.flush()
         if self._rows:
             session.execute(insert(Event), self._rows)
+        if self._consents:
+            session.execute(insert(Consent), self._consents)
+
+    def _touch(self, lead: Lead) -> Touched:
+        assert lead.id is not None
+        return self._touched.setdefault(lead.id, Touched(lead))

@@ -115,6 +115,16 @@ def upsert_lead(
     return settle(session, work)
 
 
+def rename_user(session: Session, old: str, new: str) -> None:
+    """Gives a lead known by the user id `old` the user id `new`, unless another lead has it: then both stay as they are."""
+    rows = {lead.user_id: lead for lead in session.exec(select(Lead).where(col(Lead.user_id).in_([old, new])).with_for_update())}
+    if old in rows and new not in rows:
+        rows[old].user_id = new
+        session.flush()
+    elif old in rows and new in rows and old != new:
+        log.info("leads.same_person_twice", count=1)
+
+
 def apply_traits(lead: Lead, reading: Reading, now: datetime) -> dict[str, Any]:
     """Writes what traits came to on a lead (locked by the caller); what changed, with its new value."""
     columns = dict(reading.columns)

@@ -5,7 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Index, Integer, Text, TypeDecorator, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlmodel import Field, SQLModel
@@ -69,9 +81,32 @@ class Lead(SQLModel, table=True):
     company_size: int | None = None
     language: str = "ja"
     time_zone: str | None = None
+    company_id: int | None = Field(default=None, foreign_key="companies.id", sa_type=BigId, index=True)
     score: int = 0
+    """As of `scored_at`, under the model of `scoring_version`. What one lead has right now: `LeadFacts`."""
     stage: str = "awareness"
     qualification: str = "none"
+    rank: str | None = None
+    """What the title means, by the mapping table."""
+    industry_group: str | None = None
+    topics: list[str] = _json(list)
+    """What it is interested in, by what it read."""
+    excluded: list[str] = _json(list)
+    """The exclusions of the scoring model that hold."""
+    tally: str | None = Field(default=None, sa_column=Column(Text))
+    """What scoring keeps of the events (`mebae.scoring.Tally`)."""
+    scoring_version: str | None = None
+    scored_at: datetime | None = _time()
+    score_changes_at: datetime | None = _time(index=True)
+    """When time alone changes score, stage, topics or qualification next; the refreshing sweep takes it up."""
+    active_at: datetime | None = _time()
+    """When it last did something that a person does; when it became known, if it never did."""
+    contacted_at: datetime | None = _time()
+    """When sales last spoke with it."""
+    first_source: str | None = None
+    first_campaign: str | None = None
+    last_source: str | None = None
+    last_campaign: str | None = None
     tags: list[str] = _json(list)
     attributes: dict[str, Any] = _json(dict)
     """Everything else that identify or an import brought."""
@@ -103,6 +138,157 @@ class Event(SQLModel, table=True):
     occurred_at: datetime = _time(nullable=False)
     received_at: datetime = _time(nullable=False)
     routed_at: datetime | None = _time()
+
+
+class Company(SQLModel, table=True):
+    """A firm. Leads of one firm belong together: by the domain of their addresses, else by the firm's name."""
+
+    __tablename__ = "companies"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+    name: str | None = None
+    """As it was first written."""
+    name_key: str | None = Field(default=None, index=True)
+    """The name as it is compared: without 株式会社, spaces, width and case."""
+    domain: str | None = Field(default=None, unique=True)
+    """Of the addresses; None for a firm known by its name only."""
+    created_at: datetime = _time(nullable=False)
+
+
+class Consent(SQLModel, table=True):
+    """That a lead agreed to get mail: who, when, how, and the words that it was shown (特定電子メール法, GDPR)."""
+
+    __tablename__ = "consents"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+    lead_id: int = Field(foreign_key="leads.id", sa_type=BigId, index=True)
+    given_at: datetime = _time(nullable=False)
+    how: str
+    """`form`, `import`, `api`, `business-card` …"""
+    source: str = ""
+    """Which form, list or system."""
+    wording: str = Field(default="", sa_column=Column(Text, nullable=False))
+    cause: str = Field(unique=True)
+    """The message id or row that brought it: once per cause."""
+
+
+class Visitor(SQLModel, table=True):
+    """A browser by its anonymous id, and the lead that it turned out to be."""
+
+    __tablename__ = "visitors"
+
+    anonymous_id: str = Field(primary_key=True)
+    lead_id: int | None = Field(default=None, foreign_key="leads.id", sa_type=BigId, index=True)
+    first_seen_at: datetime = _time(nullable=False)
+    last_seen_at: datetime = _time(nullable=False, index=True)
+
+
+class VisitorEvent(SQLModel, table=True):
+    """What a visitor did who has not said who it is. Given to the lead when it does."""
+
+    __tablename__ = "visitor_events"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+    anonymous_id: str = Field(foreign_key="visitors.anonymous_id", index=True)
+    message_id: str = Field(unique=True)
+    name: str
+    properties: dict[str, Any] = _json(dict)
+    traits: dict[str, Any] = _json(dict)
+    occurred_at: datetime = _time(nullable=False)
+    received_at: datetime = _time(nullable=False)
+
+
+class IntakeRow(SQLModel, table=True):
+    """A request as it came, committed before it was answered; gone once its events are stored and scored."""
+
+    __tablename__ = "intake"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+    kind: str | None = None
+    """`track`, `page` … for a single event; None for a batch."""
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    """JSON, unpacked."""
+    events: int
+    """How many events it says to hold."""
+    received_at: datetime = _time(nullable=False)
+    """By the machine's clock."""
+
+
+class Quarantined(SQLModel, table=True):
+    """An event that could not be taken, kept with its reason, to be looked at and released. Holds personal data."""
+
+    __tablename__ = "quarantine"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+    cause: str = Field(unique=True)
+    """The intake row and the place in it: once, however often it is tried."""
+    kind: str | None = None
+    reason: str
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    """The event's JSON, with the batch's `sentAt` and `context` put on it."""
+    received_at: datetime = _time(nullable=False)
+    quarantined_at: datetime = _time(nullable=False)
+    released_at: datetime | None = _time()
+
+
+class ScoringVersionRow(SQLModel, table=True):
+    """A published scoring model with its mapping table, kept for ever: the ledger names it."""
+
+    __tablename__ = "scoring_versions"
+
+    version: str = Field(primary_key=True)
+    model: str = Field(sa_column=Column(Text, nullable=False))
+    mapping: str = Field(sa_column=Column(Text, nullable=False))
+    published_at: datetime = _time(nullable=False)
+
+
+class PublishedScoring(SQLModel, table=True):
+    """One row: the model that scores, and the one that the files say; they differ until `mebae rescore` is run."""
+
+    __tablename__ = "scoring"
+
+    id: int = Field(default=1, primary_key=True)
+    active: str = Field(foreign_key="scoring_versions.version")
+    published: str = Field(foreign_key="scoring_versions.version")
+
+
+class ScoreChange(SQLModel, table=True):
+    """Why a score changed: points that a rule gave or took. Append-only. Decay is no change."""
+
+    __tablename__ = "score_changes"
+    __table_args__ = (Index("ix_score_changes_lead", "lead_id", "id"),)
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+    lead_id: int = Field(foreign_key="leads.id", sa_type=BigId)
+    at: datetime = _time(nullable=False)
+    rule: str
+    message_id: str | None = None
+    """The event that counts; None for what the lead is."""
+    points: float
+    version: str
+
+
+class SegmentRow(SQLModel, table=True):
+    """A published segment. `active` is false when it is gone from the files."""
+
+    __tablename__ = "segments"
+
+    segment: str = Field(primary_key=True)
+    title: str = ""
+    condition: str = Field(sa_column=Column(Text, nullable=False))
+    """The condition's JSON."""
+    active: bool = True
+    swept_at: datetime | None = _time()
+
+
+class SegmentMember(SQLModel, table=True):
+    """A lead that is in a segment, as of the last sweep."""
+
+    __tablename__ = "segment_members"
+
+    segment: str = Field(primary_key=True)
+    lead_id: int = Field(primary_key=True, foreign_key="leads.id", sa_type=BigId, index=True)
+    since: datetime = _time(nullable=False)
 
 
 class ScenarioVersion(SQLModel, table=True):
@@ -160,8 +346,12 @@ class JourneyRow(SQLModel, table=True):
             sqlite_where=text("status IN ('starting', 'running', 'resting')"),
             postgresql_where=text("status IN ('starting', 'running', 'resting')"),
         ),
-        Index("ix_journeys_starting", "entry", sqlite_where=text("status = 'starting'"), postgresql_where=text("status = 'starting'")),
+        Index(
+            "ix_journeys_starting", "starts_at", "entry",
+            sqlite_where=text("status = 'starting'"), postgresql_where=text("status = 'starting'"),
+        ),
         Index("ix_journeys_lead", "lead_id", "status"),
+        Index("ix_journeys_starts", "scenario", "starts_at"),
     )  # fmt: skip
 
     entry: int | None = Field(default=None, primary_key=True, sa_type=BigId)
@@ -186,6 +376,8 @@ class JourneyRow(SQLModel, table=True):
     """What it listens for while it rests: each trigger's id, and after which place in the lead's order it counts."""
     deadline: datetime | None = _time()
     entered_at: datetime = _time(nullable=False)
+    starts_at: datetime | None = _time()
+    """The world's time before which it is not started: `starts_at_most` spreads entries over days."""
     started_at: datetime | None = _time()
     ended_at: datetime | None = _time()
     retry_at: datetime | None = _time()

@@ -23,19 +23,20 @@ from mebae.words import QUALIFICATIONS, STAGES
 HEADINGS: dict[str, tuple[str, ...]] = {
     "email": (
         "email", "email address", "e-mail", "mail", "mail address",
-        "メール", "メールアドレス", "Eメール", "電子メール", "電子メールアドレス",
+        "メール", "メールアドレス", "Eメール", "電子メール", "電子メールアドレス", "Eメールアドレス", "E-mailアドレス", "mailアドレス", "会社メール",
+        "会社メールアドレス", "PCメール",
     ),
     "user_id": ("user id", "ユーザーID", "会員ID", "顧客ID", "会員番号", "顧客番号"),
-    "name": ("name", "full name", "氏名", "名前", "お名前", "担当者名", "担当者"),
-    "last_name": ("last name", "family name", "surname", "姓", "苗字"),
+    "name": ("name", "full name", "氏名", "名前", "お名前", "ご氏名", "御氏名", "姓名", "担当者名", "ご担当者名", "担当者"),
+    "last_name": ("last name", "family name", "surname", "姓", "苗字", "名字"),
     "first_name": ("first name", "given name", "名"),
     "company": (
         "company", "company name", "organization", "organisation", "account",
-        "会社", "会社名", "企業", "企業名", "法人名", "貴社名", "勤務先",
+        "会社", "会社名", "企業", "企業名", "法人名", "団体名", "貴社名", "御社名", "勤務先", "勤務先名",
     ),
-    "title": ("title", "job title", "position", "役職", "役職名", "肩書", "肩書き"),
-    "industry": ("industry", "業種", "業界"),
-    "company_size": ("company size", "employees", "employee count", "number of employees", "従業員数", "社員数", "従業員規模", "企業規模"),
+    "title": ("title", "job title", "position", "役職", "役職名", "ご役職", "お役職", "肩書", "肩書き"),
+    "industry": ("industry", "業種", "業種名", "ご業種", "業界"),
+    "company_size": ("company size", "employees", "employee count", "number of employees", "従業員数", "社員数", "従業員数（名）", "従業員規模", "企業規模"),
     "language": ("language", "locale", "lang", "言語"),
     "time_zone": ("time zone", "timezone", "tz", "タイムゾーン", "時間帯"),
     "score": ("score", "lead score", "スコア", "点数"),
@@ -109,7 +110,7 @@ def field_of(heading: str) -> str | None:
     >>> field_of("メール アドレス"), field_of("jobTitle"), field_of("company_size"), field_of("favouriteColour")
     ('email', 'title', 'company_size', None)
     """
-    return _fields().get(_key(heading))
+    return _fields().get(heading_key(heading))
 
 
 def clean(value: Any, depth: int = 0) -> Any:
@@ -216,13 +217,14 @@ def _flat(traits: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return pairs + company
 
 
-def _key(heading: str) -> str:
+def heading_key(heading: str) -> str:
+    """A heading as it is compared: without case, width, spaces, hyphens, underscores and marks."""
     return re.sub(r"[\s_\-・.:*()]", "", unicodedata.normalize("NFKC", heading)).casefold()
 
 
 @cache
 def _fields() -> dict[str, str]:
-    return {_key(name): key for key, names in HEADINGS.items() for name in (key, *names)}
+    return {heading_key(name): key for key, names in HEADINGS.items() for name in (key, *names)}
 
 
 def _as_float(value: int) -> float | None:

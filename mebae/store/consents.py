@@ -1,0 +1,60 @@
+"""The record that a lead agreed to get mail: who, when, how, and the words that it was shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, select
+
+from mebae.store.tables import Consent
+
+LONGEST_WORDING = 10_000
+"""Characters that are kept of the words shown."""
+LONGEST_NAME = 255
+
+
+class Given(NamedTuple):
+    """One consent, to be recorded."""
+
+    lead_id: int
+    given_at: datetime
+    how: str
+    """`form`, `import`, `api`, `business-card` …"""
+    source: str
+    """Which form, list or system."""
+    wording: str
+    """As it was shown; empty if nobody knows."""
+    cause: str
+    """The message id or row that brought it: recorded once per cause."""
+
+
+def record(
+    session: Session, lead_id: int, given_at: datetime, how: str, source: str, wording: str, cause: str
+) -> None:
+    """Records one consent; nothing if this cause brought one before."""
+    record_all(session, [Given(lead_id, given_at, how, source, wording, cause)])
+
+
+def record_all(session: Session, given: Iterable[Given]) -> None:
+    """Records many in one statement, each once per cause, whoever else records it at the same time."""
+    rows = [
+        one._replace(how=one.how[:LONGEST_NAME], source=one.source[:LONGEST_NAME], wording=one.wording[:LONGEST_WORDING])._asdict()
+        for one in given
+    ]
+    if not rows:
+        return
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    session.flush()
+    # Sorted, so that two writers of the same causes wait for each other and do not deadlock.
+    session.execute(
+        insert(Consent).on_conflict_do_nothing(index_elements=["cause"]), sorted(rows, key=lambda row: str(row["cause"]))
+    )
+
+
+def consents_of(session: Session, lead_id: int) -> list[Consent]:
+    """What this lead agreed to, oldest first."""
+    query = select(Consent).where(Consent.lead_id == lead_id)
+    return list(session.exec(query.order_by(col(Consent.given_at), col(Consent.id))).all())

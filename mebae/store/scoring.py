@@ -1,0 +1,349 @@
+"""Scores where the leads are: the published model, what a lead's events and attributes come to, and the ledger of why.
+
+`score_leads` runs in the transaction that stores the events, under the leads' locks (`ingest.EventLog.write`). What it must
+remember of a lead stands on its row as an `Account`: the tally, the points that the ledger has noted, and which stage and
+qualification have been told as events.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, NamedTuple, Self
+
+from sqlalchemy import insert
+from sqlmodel import Session, col, or_, select
+
+from mebae.events import BY_VERB
+from mebae.scoring import Event, EventLike, Move, Profile, Score, Tally, reckon, replay, time_dependent_until
+from mebae.scoring_decay import next_change
+from mebae.scoring_loading import LoadedScoring
+from mebae.scoring_mapping import Mapping
+from mebae.scoring_model import ScoringModel
+from mebae.store.conditions_sql import COLUMNS
+from mebae.store.tables import Event as EventRow
+from mebae.store.tables import Lead, PublishedScoring, ScoreChange, ScoringVersionRow
+from mebae.words import STAGES
+
+STAGE_REACHED = BY_VERB["stage_reached"].name
+QUALIFIED = BY_VERB["qualified"].name
+
+SOON = timedelta(days=1)
+"""How often, at most, time alone is let change a lead's row. What a journey asks is exact at any moment all the same."""
+BY_RULES = ("mql",)
+"""What a lead becomes by the rules alone. Everything beyond is for sales to say (DESIGN §9)."""
+
+
+class Scoring(NamedTuple):
+    """A published model with its table of titles and industries."""
+
+    version: str
+    model: ScoringModel
+    mapping: Mapping
+
+
+# The published model ----------------------------------------------------------------------------------------------------
+
+
+def active_scoring(session: Session) -> Scoring | None:
+    """The model that scores now; None if none was ever published."""
+    row = session.get(PublishedScoring, 1)
+    return None if row is None else scoring_version(session, row.active)
+
+
+def scoring_version(session: Session, version: str) -> Scoring:
+    """A published model by its version."""
+    known = _loaded.get(version)
+    if known is None:
+        row = session.get(ScoringVersionRow, version)
+        assert row is not None
+        known = _loaded[version] = Scoring(version, _model(row.model), Mapping.model_validate_json(row.mapping))
+    return known
+
+
+_loaded: dict[str, Scoring] = {}
+"""Versions never change, so that what was read once holds."""
+
+
+@lru_cache(maxsize=8)
+def _model(text: str) -> ScoringModel:
+    return ScoringModel.load(text)
+
+
+def stages_of(session: Session) -> tuple[str, ...]:
+    """The stages in their order, as the active model has them."""
+    active = active_scoring(session)
+    return STAGES if active is None else active.model.stage_ids
+
+
+def publish_scoring(session: Session, loaded: LoadedScoring | None, now: datetime) -> bool:
+    """Publishes what the files say; whether another model than that is active, so that `mebae rescore` is due.
+
+    The first one ever is active at once. A file that is gone changes nothing.
+    """
+    if loaded is None:
+        return False
+    if session.get(ScoringVersionRow, loaded.version) is None:
+        row = ScoringVersionRow(
+            version=loaded.version,
+            model=loaded.model.dump(),
+            mapping=loaded.mapping.model_dump_json(),
+            published_at=now,
+        )
+        session.add(row)
+        session.flush()
+    current = session.get(PublishedScoring, 1)
+    if current is None:
+        session.add(PublishedScoring(active=loaded.version, published=loaded.version))
+        session.flush()
+        return False
+    current.published = loaded.version
+    return current.active != current.published
+
+
+# One lead's account -----------------------------------------------------------------------------------------------------
+
+Given = dict[tuple[str, str | None], float]
+"""Rule and event (None for what the lead is) → points without decay, as the ledger has them."""
+
+
+@dataclass
+class Account:
+    """What is remembered of a lead between two scorings."""
+
+    tally: Tally | None = None
+    given: Given = field(default_factory=dict)
+    stage: str | None = None
+    """The one told last."""
+    qualification: str | None = None
+
+    def dump(self) -> str:
+        data = {
+            "tally": None if self.tally is None else self.tally.dump(),
+            "given": [[rule, event, worth] for (rule, event), worth in self.given.items()],
+            "told": [self.stage, self.qualification],
+        }
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def of(cls, lead: Lead) -> Self:
+        if lead.tally is None:
+            return cls()
+        data = json.loads(lead.tally)
+        tally = None if data["tally"] is None else Tally.load(data["tally"])
+        return cls(tally, {(rule, event): worth for rule, event, worth in data["given"]}, *data["told"])
+
+
+def tally_of(lead: Lead, scoring: Scoring) -> Tally | None:
+    """The lead's tally under this model; None where it has to be counted anew."""
+    return Account.of(lead).tally if lead.scoring_version == scoring.version else None
+
+
+def profile_of(lead: Lead, mapping: Mapping) -> Profile:
+    """What the lead is, for the rules."""
+    return Profile.of({**lead.attributes, **{name: getattr(lead, name) for name in COLUMNS}}, mapping)
+
+
+# Scoring in the transaction that stores ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Touched:
+    """A locked lead with what is new of it."""
+
+    lead: Lead
+    events: list[EventLike] = field(default_factory=list)
+    changed: bool = False
+    """Whether attributes changed, or who it is."""
+
+
+class Told(NamedTuple):
+    """Something that became of a lead, to be stored as an event of it."""
+
+    lead: Lead
+    name: str
+    properties: dict[str, Any]
+
+
+class Tale:
+    """Takes what `score_leads` writes: ledger rows, and events to tell."""
+
+    def __init__(self) -> None:
+        self.changes: list[dict[str, Any]] = []
+        self.told: list[Told] = []
+
+    def change(self, lead: Lead, rule: str, event: str | None, points: float, version: str, now: datetime) -> None:
+        """One row of the ledger."""
+        row = {"lead_id": lead.id, "at": now, "rule": rule, "message_id": event, "points": points, "version": version}
+        self.changes.append(row)
+
+    def write(self, session: Session) -> None:
+        """Writes the ledger rows in one statement."""
+        if self.changes:
+            session.execute(insert(ScoreChange), self.changes)
+            self.changes = []
+
+
+def score_leads(session: Session, touched: Sequence[Touched], now: datetime) -> Tale:
+    """Brings scores, stages and qualifications up to date for what is new of these leads, and says what is to be told."""
+    scoring, tale = active_scoring(session), Tale()
+    works = [_Work(one, scoring, now) for one in touched if one.lead.erased_at is None]
+    if scoring is not None:
+        asks = [work for work in works if work.needs_history]
+        history: dict[int, list[EventLike]] = defaultdict(list)
+        if asks:
+            for lead_id, event in stored_events(session, [work.id for work in asks]):
+                history[lead_id].append(event)
+        for work in works:
+            work.score(scoring, history.get(work.id, []), now, tale)
+    for work in works:
+        _tell(work.lead, work.account, scoring.model.stage_ids[0] if scoring is not None else STAGES[0], tale)
+        dumped = work.account.dump()
+        if dumped != work.lead.tally:
+            work.lead.tally = dumped
+    tale.write(session)
+    return tale
+
+
+class _Work:
+    """The scoring of one lead. Events that cannot count under any rule cost next to nothing."""
+
+    def __init__(self, one: Touched, scoring: Scoring | None, now: datetime) -> None:
+        self.lead, self.events = one.lead, one.events
+        assert one.lead.id is not None
+        self.id = one.lead.id
+        self.account = account = Account.of(one.lead)
+        has_history = one.lead.last_seq > len(one.events)
+        if account.stage is None and has_history:
+            # Known from before anything was told of it: what it is already is no news.
+            account.stage, account.qualification = one.lead.stage, one.lead.qualification
+        self._due = self.needs_history = False
+        if scoring is None:
+            return
+        if account.tally is None or one.lead.scoring_version != scoring.version:
+            account.tally = None
+            self._due, self.needs_history = True, has_history
+            return
+        due = one.lead.score_changes_at
+        self._due = one.changed or (due is not None and due <= now)
+        for event in one.events:
+            late = account.tally.is_late(event)
+            if account.tally.add(scoring.model, event):
+                # What the lead became may have come to it earlier, and have faded since: then its whole life is gone through.
+                self._due, self.needs_history = True, self.needs_history or late
+
+    def score(self, scoring: Scoring, history: Sequence[EventLike], now: datetime, tale: Tale) -> None:
+        """Writes the score, its reasons, stage and qualification on the lead."""
+        if not self._due:
+            return
+        lead, account = self.lead, self.account
+        profile = profile_of(lead, scoring.mapping)
+        moves: tuple[Move, ...] = ()
+        if self.needs_history:
+            lived = replay(scoring.model, profile, [*history, *self.events], now)
+            account.tally, moves = lived.tally, lived.moves
+        elif account.tally is None:
+            account.tally = Tally.of(scoring.model, self.events)
+        found = reckon(scoring.model, account.tally, profile, now, held=lead.stage)
+        write_score(lead, account, scoring, profile, found, now, tale)
+        become(lead, scoring.model, found, moves)
+
+
+def write_score(
+    lead: Lead, account: Account, scoring: Scoring, profile: Profile, found: Score, now: datetime, tale: Tale
+) -> None:
+    """Writes a score on its lead's row, and on the ledger what it gained and lost. Not its stage: see `become`."""
+    assert account.tally is not None
+    given: Given = {(reason.rule, reason.event): reason.worth for reason in found.reasons}
+    for (rule, event), worth in account.given.items():
+        if given.get((rule, event)) != worth:
+            tale.change(lead, rule, event, -worth, scoring.version, now)
+    for (rule, event), worth in given.items():
+        if account.given.get((rule, event)) != worth:
+            tale.change(lead, rule, event, worth, scoring.version, now)
+    account.given = given
+    values: dict[str, Any] = {
+        "score": found.whole,
+        "rank": profile.lead["rank"],
+        "industry_group": profile.lead["industry_group"],
+        "topics": list(found.topics),
+        "excluded": list(found.excluded),
+        "scoring_version": scoring.version,
+    }
+    for name, value in values.items():
+        if getattr(lead, name) != value:
+            setattr(lead, name, value)
+    lead.scored_at = now
+    # Without events, and with rules that no date bears on, nothing ever changes by itself.
+    lead.score_changes_at = now + SOON if account.tally.kept or not _is_steady(scoring) else None
+
+
+def become(lead: Lead, model: ScoringModel, found: Score, moves: Iterable[Move] = ()) -> None:
+    """Moves the lead to its stage, and qualifies it. `moves`: what it became on the way, if its life was gone through."""
+    if found.excluded:
+        return
+    stages = model.stage_ids
+    reached = [found.stage, *(move.to for move in moves if move.kind == "stage" and not _falls(model))]
+    lead.stage = max(reached, key=lambda stage: stages.index(stage) if stage in stages else -1)
+    if lead.qualification == "none":
+        rules = {*found.qualifications, *(move.to for move in moves if move.kind == "qualification")}
+        lead.qualification = next((to for to in BY_RULES if to in rules), "none")
+
+
+def _falls(model: ScoringModel) -> bool:
+    return any(stage.falls for stage in model.stages)
+
+
+def _is_steady(scoring: Scoring) -> bool:
+    return all(id(rule.when) in scoring.model.steady for rule in (*scoring.model.fit, *scoring.model.exclusions))
+
+
+def _tell(lead: Lead, account: Account, first: str, tale: Tale) -> None:
+    """Says what the lead became since the last time."""
+    if lead.stage != (account.stage or first):
+        said = {"stage": lead.stage, "from": account.stage or first, "score": lead.score}
+        tale.told.append(Told(lead, STAGE_REACHED, said))
+    if lead.qualification != (account.qualification or "none"):
+        said = {"qualification": lead.qualification, "from": account.qualification or "none", "score": lead.score}
+        tale.told.append(Told(lead, QUALIFIED, said))
+    account.stage, account.qualification = lead.stage, lead.qualification
+
+
+# With time --------------------------------------------------------------------------------------------------------------
+
+
+def refresh(session: Session, now: datetime, most: int = 500) -> int:
+    """Brings leads up to date whose score, stage, topics or qualification time alone may have changed; how many were due.
+
+    A lead that stays as it is for long is not looked at again before that. Call it until it answers 0.
+    """
+    from mebae.store.ingest import EventLog
+
+    scoring = active_scoring(session)
+    if scoring is None:
+        return 0
+    due = select(Lead.id).where(col(Lead.score_changes_at) <= now, col(Lead.erased_at).is_(None))
+    leads = session.exec(
+        select(Lead)
+        .where(col(Lead.id).in_(due.order_by(col(Lead.score_changes_at)).limit(most)))
+        .order_by(col(Lead.id))
+        .with_for_update()
+    ).all()
+    log = EventLog(now)
+    for lead in leads:
+        log.touch(lead)
+    log.write(session)
+    for lead in leads:
+        tally = tally_of(lead, scoring)
+        if tally is None:
+            continue
+        profile = profile_of(lead, scoring.mapping)
+        moments = [next_change(scoring.model, tally, profile, now), time_dependent_until(scoring.model, tally, profile, now)]
+        next_at = min((one for one in moments if one is not None), default=None)
+        lead.score_changes_at = None if next_at is None else max(next_at, now + SOON)
+    session.flush()
+    return len(leads)
