@@ -32,10 +32,16 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
     app = create_app(
         database,
         write_keys=settings.keys(),
+        allowed_origins=settings.origins(),
         clock=settings.clock(),
         extra_routers=[inbox_routes(inbox)] if settings.inbox_port else [],
+        limits=settings.intake_limits(),
     )
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=5, timeout_keep_alive=65
+        )
+    )
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         if settings.inbox_port:

@@ -1,4 +1,4 @@
-"""The worker: runs journeys, sends their mail, and takes events to them. Composition root: settings → adapters → Temporal.
+"""The worker: runs journeys, sends their mail, stores what the server kept, and takes events to their journeys. Composition root: settings → adapters → Temporal.
 
 It publishes the scenarios that it finds; a broken one stops it before anything has changed, with every problem listed.
 Several workers may run. SIGTERM or Ctrl-C ends it cleanly; `kill -9` loses nothing.
@@ -19,18 +19,25 @@ from activities.journeys import JourneyActivities
 from activities.leads import LeadActivities
 from activities.mail import MailActivities, MailSettings
 from activities.registered import REGISTERED, RegisteredActivities
+from activities.sweeps import SweepActivities
 from mebae import contracts, wiring
+from mebae.applier import Applier
 from mebae.loading import load_all
 from mebae.logs import configure_logging
 from mebae.mail.rendering import Sender as MailSender
 from mebae.mail.transport import SmtpTransport
+from mebae.periodic import jobs
 from mebae.publishing import publish
 from mebae.router import Router
+from mebae.schedules import ensure_schedules
+from mebae.scoring_loading import load_scoring
+from mebae.segments_loading import load_segments
 from mebae.sender import Sender
 from mebae.settings import Settings
 from mebae.store.database import Database
 from mebae.temporal import connect, ensure_search_attributes, watch
 from workflows.journey import JourneyWorkflow
+from workflows.sweep import SweepWorkflow
 
 log = structlog.get_logger()
 
@@ -41,12 +48,15 @@ GRACE = timedelta(seconds=5)
 async def run(settings: Settings, ready_file: Path | None) -> None:
     """Runs until cancelled."""
     loaded = load_all(settings.scenarios, activities=REGISTERED)
+    scoring, segments = load_scoring(settings.scenarios), load_segments(settings.scenarios)
     database = await wiring.open_database(settings)
     transport = _transport(settings)
     try:
-        await database.write(publish, loaded, root=settings.scenarios, now=wiring.world_now(settings))
+        now = wiring.world_now(settings)
+        await database.write(publish, loaded, root=settings.scenarios, scoring=scoring, segments=segments, now=now)
         client = await connect()
         await ensure_search_attributes(client)
+        await ensure_schedules(client, jobs(settings).values(), settings)
         sender = Sender(database, client, clock=settings.clock())
         router = Router(
             database, now=lambda: wiring.world_now(settings), zone=settings.time_zone, on_routed=sender.wake
@@ -54,6 +64,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         async with asyncio.TaskGroup() as tasks:
             for worker in workers(client, database, transport, settings):
                 tasks.create_task(worker.run())
+            tasks.create_task(Applier(database, clock=settings.clock()).run())
             tasks.create_task(router.run())
             tasks.create_task(sender.run())
             tasks.create_task(watch(client))
@@ -69,6 +80,7 @@ def workers(client: Client, database: Database, transport: SmtpTransport, settin
     setting = wiring.setting_of(settings)
     journeys = JourneyActivities(database, setting)
     leads = LeadActivities(database, setting)
+    sweeps = SweepActivities(database, jobs(settings))
     registered = RegisteredActivities(database, setting, REGISTERED)
     mail = MailActivities(database, transport, setting, _mail_settings(settings))
     return [
@@ -98,6 +110,14 @@ def workers(client: Client, database: Database, transport: SmtpTransport, settin
             task_queue=contracts.SALES_QUEUE,
             activities=[mail.notify_sales],
             max_concurrent_activities=4 * settings.smtp_connections,
+            graceful_shutdown_timeout=GRACE,
+        ),
+        Worker(
+            client,
+            task_queue=contracts.SWEEPS_QUEUE,
+            workflows=[SweepWorkflow],
+            activities=[sweeps.run_job],
+            workflow_runner=UnsandboxedWorkflowRunner(),
             graceful_shutdown_timeout=GRACE,
         ),
     ]  # fmt: skip

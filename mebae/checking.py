@@ -21,11 +21,13 @@ from mebae.conditions import (
     Not,
     OlderThan,
     Pattern,
+    Tagged,
 )
 from mebae.errors import Problem, did_you_mean
 from mebae.events import BY_NAME
-from mebae.references import STANDARD, wrong_value
+from mebae.references import STANDARD
 from mebae.timing import Duration
+from mebae.vocabulary import Vocabulary
 
 _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _LONGEST_DAYS = 3660
@@ -33,11 +35,14 @@ _LONGEST_DAYS = 3660
 
 
 class Checker:
-    """Collects the problems of one scenario."""
+    """Collects the problems of one file: a scenario, the scoring model, the segments."""
 
-    def __init__(self, file: str, mails: Collection[str] | None) -> None:
+    def __init__(self, file: str, mails: Collection[str] | None = None, known: Vocabulary | None = None) -> None:
         self.file = file
         self.mails = mails
+        self.known = Vocabulary() if known is None else known
+        self.starts: tuple[Pattern, ...] = ()
+        """What starts the scenario: whose properties `entry.…` names."""
         self.sends: Mapping[str, tuple[str, ...]] = {}
         """Each send step of the scenario with the mails that it can send."""
         self.problems: list[Problem] = []
@@ -66,10 +71,25 @@ class Checker:
 
     def ref(self, ref: str, id: str | None, place: str = "") -> None:
         """A slip in a standard attribute would silently be an attribute that no lead has."""
-        name = ref.removeprefix("lead.")
-        if ref.startswith("lead.") and name not in STANDARD and difflib.get_close_matches(name, STANDARD, cutoff=0.8):
-            near = did_you_mean(name, STANDARD).replace("'", "'lead.", 1)
-            self.report(id, f"{place}no lead has '{ref}'{near} (an attribute of your own needs a name less like it)")
+        root, _, name = ref.partition(".")
+        if root == "entry":
+            self._entry(name, id, place)
+        if root != "lead" or name in STANDARD:
+            return
+        if near := difflib.get_close_matches(name, STANDARD, n=1, cutoff=0.8):
+            cure = f", did you mean 'lead.{near[0]}'? (an attribute of your own needs a name less like it)"
+            self.report(id, f"{place}no lead has '{ref}'{cure}")
+
+    def _entry(self, name: str, id: str | None, place: str) -> None:
+        """A property that no start event has is a slip, if it is like one. Others may come with a command or `enroll`."""
+        plan = self.known.plan
+        if plan is None or not self.starts:
+            return
+        wrong = [plan.wrong_property(one.event, name) for one in self.starts]
+        if all(wrong):
+            near = next((one for one in wrong if one is not None and "did you mean" in one), None)
+            if near is not None:
+                self.report(id, f"{place}entry.{name}: {near}")
 
     def condition(self, condition: Condition, id: str | None, place: str = "") -> Condition:
         """The condition with the steps that its events name spelled out as mails."""
@@ -85,6 +105,9 @@ class Checker:
             case Compare() | AtLeast():
                 self.ref(condition.ref, id, place)
                 self.value(condition.ref, condition.to, id, place)
+                return self._ranked(condition, id, place)
+            case Tagged():
+                self.value(condition.ref, condition.to, id, place)
             case Among():
                 self.ref(condition.ref, id, place)
                 for value in condition.to:
@@ -96,17 +119,52 @@ class Checker:
                 self.ref(condition.ref, id, place)
         return condition
 
-    def value(self, ref: str, value: object, id: str | None, place: str) -> None:
-        if wrong := wrong_value(ref, value):
+    def _ranked(self, condition: Compare | AtLeast, id: str | None, place: str) -> Condition:
+        """`lead.rank.at_least(…)` as the list of the ranks that it means: a graph must not depend on a later order of ranks."""
+        if not isinstance(condition, Compare) or condition.ref != "lead.rank" or condition.op != "ge":
+            return condition
+        if self.known.ranks is None:
+            self.report(
+                id, f"{place}lead.rank.at_least(…): ranks and their order stand in scoring.py: write ranks=[…] there"
+            )
+            return condition
+        ranks = tuple(self.known.ranks)
+        return (
+            Among(ref=condition.ref, to=ranks[ranks.index(str(condition.to)) :]) if condition.to in ranks else condition
+        )
+
+    def value(self, ref: str, value: object, id: str | None, place: str = "") -> None:
+        if wrong := self.known.wrong(ref, value):
             self.report(id, place + wrong)
+        if ref.startswith("entry.") and self.known.plan is not None and isinstance(value, (str, int, float)):
+            name = ref.removeprefix("entry.")
+            wrongs = [self.known.plan.wrong_value(one.event, name, value) for one in self.starts]
+            if wrongs and None not in wrongs:
+                self.report(id, f"{place}{wrongs[0]}")
+
+    def event(self, pattern: Pattern, id: str | None, place: str = "") -> None:
+        """Whether there is such an event, with such properties, by the tracking plan; without one, no slip in a standard event."""
+        if wrong := self.known.wrong_event(pattern.event):
+            self.report(id, place + wrong)
+        elif self.known.plan is not None:
+            spec = BY_NAME.get(pattern.event)
+            # A mail is named by a step too, and the steps are checked by themselves.
+            where = {
+                key: want
+                for key, want in pattern.where.items()
+                if spec is None or spec.names != "mail" or key != "mail"
+            }
+            for wrong in self.known.plan.wrong_pattern(Pattern(event=pattern.event, where=where)):
+                self.report(id, place + wrong)
 
     def pattern(self, pattern: Pattern, id: str | None, *, place: str = "", awaited: bool = False) -> Pattern:
         """The pattern; where it names a send step, with that step's mails too, as the event knows the mail only."""
+        self.event(pattern, id, place)
         spec = BY_NAME.get(pattern.event)
         if spec is None or spec.property not in pattern.where:
             return pattern
         given = _words(pattern.where[spec.property])
-        if spec.property in ("stage", "qualification"):
+        if spec.property in ("stage", "qualification", "segment"):
             for value in given:
                 if "*" not in value:
                     self.value(f"lead.{spec.property}", value, id, place)

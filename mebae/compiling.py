@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Collection
 from typing import Any
 
 from mebae import graph, plan
 from mebae.checking import Checker
-from mebae.conditions import Condition, Data, Pattern
+from mebae.conditions import Condition, Pattern
 from mebae.errors import ScenarioError, did_you_mean
 from mebae.events import BY_NAME
+from mebae.hashed import canonical_json
 from mebae.naming import Node, every, is_name, name_steps
 from mebae.references import Ref
 from mebae.timing import Duration
+from mebae.vocabulary import Vocabulary
 
 COMPLETED = "end/completed"
 """Where a path goes that runs off the end of the scenario."""
@@ -30,15 +31,17 @@ def compile_scenario(
     mails: Collection[str] | None,
     activities: Collection[str] | None = None,
     scenarios: Collection[str] | None = None,
+    known: Vocabulary | None = None,
 ) -> graph.Graph:
     """The graph of a scenario.
 
     `file` is what problems are reported under. `mails` are the ids of the mails beside it, `activities` the names that
-    `run` may call, `scenarios` the ids that `enroll` may name; None leaves that unchecked.
+    `run` may call, `scenarios` the ids that `enroll` may name; None leaves that unchecked. `known` are the words of the
+    scoring model, the segments and the tracking plan; without it the stages are the default ones.
 
     Raises `ScenarioError` with every problem, each with its file and step, and the nearest right name.
     """
-    return _Compiler(scenario, file, mails, activities, scenarios).compile()
+    return _Compiler(scenario, file, mails, activities, scenarios, known).compile()
 
 
 def trigger_id(step: str, what: Pattern | Condition) -> str:
@@ -47,12 +50,7 @@ def trigger_id(step: str, what: Pattern | Condition) -> str:
     >>> trigger_id("thanks/wait_for", Pattern(event="Page Viewed", where={"path": "/pricing"}))
     'thanks/wait_for:e5332e57'
     """
-    return f"{step}:{hashlib.sha256(_canonical(what).encode()).hexdigest()[:8]}"
-
-
-def _canonical(data: Data) -> str:
-    plain = graph._with_tags(data, data.model_dump(mode="json", exclude_defaults=True))
-    return json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return f"{step}:{hashlib.sha256(canonical_json(what).encode()).hexdigest()[:8]}"
 
 
 class _Compiler:
@@ -63,9 +61,11 @@ class _Compiler:
         mails: Collection[str] | None,
         activities: Collection[str] | None,
         scenarios: Collection[str] | None,
+        known: Vocabulary | None,
     ) -> None:
         self.scenario = scenario
-        self.check = Checker(file, mails)
+        self.check = Checker(file, mails, known)
+        self.check.starts = scenario.enters_on
         self.report = self.check.report
         self.activities = activities
         self.scenarios = scenarios
@@ -118,6 +118,7 @@ class _Compiler:
         if key is None:
             return None
         if isinstance(key, Ref) and key.ref.startswith("entry."):
+            self.check.ref(key.ref, None, "key: ")
             return key.ref
         near = f"entry.{key}" if isinstance(key, str) and key.isidentifier() else "entry.content"
         self.report(None, f"key={key!r}: a key is a property of the start event: write key={near}")
@@ -213,8 +214,9 @@ class _Compiler:
             case plan.SetLead():
                 if not step.values:
                     self.report(id, 'set_lead() sets nothing: write set_lead(plan="trial")')
-                for name in step.values:
+                for name, value in step.values.items():
                     self.check.ref(f"lead.{name}", id)
+                    self.check.value(f"lead.{name}", value, id)
                 return graph.SetLead(id=id, values=dict(step.values), next=after)
             case plan.Tag():
                 self._check_tags(step, id)
@@ -259,6 +261,10 @@ class _Compiler:
     # -- values of single steps
 
     def _check_mails(self, step: plan.Send, id: str) -> None:
+        if isinstance(step.mail, graph.Choice):
+            self.check.ref(step.mail.ref, id, "choose(…): ")
+            for value in step.mail.of:
+                self.check.value(step.mail.ref, value, id, "choose(…): ")
         for mail in step.mails:
             if not is_name(mail) or "/" in mail:
                 if step.name != mail:

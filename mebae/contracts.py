@@ -16,10 +16,12 @@ from mebae.clock import WorldClock
 from mebae.journey import Ending, JourneyState, Plan, Settling
 
 JOURNEY = "Journey"
+SWEEP = "Sweep"
 
 JOURNEYS_QUEUE = "journeys"
 MAIL_QUEUE = "mail"
 SALES_QUEUE = "sales"
+SWEEPS_QUEUE = "sweeps"
 
 NUDGE = "nudge"
 PAUSE, RESUME, END = "pause", "resume", "end"
@@ -27,6 +29,7 @@ WHERE = "where"
 
 SEND_MAIL, NOTIFY_SALES, RUN = "send_mail", "notify_sales", "run"
 SET_LEAD, TAG_LEAD, ENROLL = "set_lead", "tag_lead", "enroll"
+RUN_JOB = "run_job"
 REST, CHOOSE, FINISH, PAUSE_JOURNEY = "rest", "choose", "finish", "pause_journey"
 
 SEARCH_ATTRIBUTES = {
@@ -85,6 +88,22 @@ class Nudged(BaseModel):
     entry: int
     trigger: str
     event: int
+
+
+class SweepInput(BaseModel):
+    """What a run of a periodic job starts from (`mebae.periodic`)."""
+
+    job: str
+    when: str = ""
+    """The times of its Schedule, for ops; a Schedule with other times is changed."""
+    clock: WorldClock | None = None
+
+
+class Swept(BaseModel):
+    """What a run of a job has done: numbers by words."""
+
+    job: str
+    counts: dict[str, int] = {}
 
 
 class EndRequest(BaseModel):

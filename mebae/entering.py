@@ -13,14 +13,16 @@ from sqlmodel import Session, col, select
 
 from mebae.conditions import evaluate
 from mebae.errors import BadInput
-from mebae.events import REQUESTED
+from mebae.events import BY_VERB, REQUESTED
 from mebae.graph import Graph
 from mebae.store.facts import LeadFacts
-from mebae.store.tables import Event, JourneyRow, Lead
 from mebae.store.places import place_for
+from mebae.store.segments import find_segment
+from mebae.store.tables import Event, JourneyRow, Lead
 from mebae.timing import Calendar, Duration, first_zone, moment_after
 from mebae.words import JourneyStatus
 
+JOINED = BY_VERB["joined"]
 OPEN = (JourneyStatus.STARTING, JourneyStatus.RUNNING, JourneyStatus.RESTING)
 
 
@@ -84,6 +86,22 @@ def request_entry(
         session.add_all([lead, event])
         session.flush()
     return enter(session, graph=graph, lead=lead, cause=cause, event=event, now=now, zone=zone)
+
+
+def changed_mind(session: Session, graph: Graph, lead: Lead, event: Event | None, now: datetime) -> str | None:
+    """Why a lead whose entry had to wait for its day is not to start any more, as a code; None if all is as it was."""
+    facts = LeadFacts(session, lead, now, event.properties if event is not None else {})
+    if lead.erased_at is not None:
+        return "erased"
+    if graph.audience is not None and not evaluate(graph.audience, facts).value:
+        return "audience"
+    if event is not None and event.name == JOINED.name:
+        segment = find_segment(session, str(event.properties.get(JOINED.property or "")))
+        if segment is not None and not evaluate(segment.condition, facts).value:
+            return "left-segment"
+    if graph.exits_when is not None and evaluate(graph.exits_when, facts).value:
+        return "exits-when"
+    return None
 
 
 def _key(graph: Graph, properties: Mapping[str, Any]) -> str | None:

@@ -22,6 +22,8 @@ class EventSpec(NamedTuple):
     aliases: tuple[str, ...] = ()
     names: Literal["mail", "form", ""] = ""
     """What the argument names: a `wait_for` counts such an event since that mail was sent (DESIGN §10)."""
+    is_open: bool = False
+    """Whether it has whatever properties somebody sends with it, so that none is unknown."""
 
 
 EVENTS: tuple[EventSpec, ...] = (
@@ -52,6 +54,20 @@ IDENTIFIED = "Lead Identified"
 
 REQUESTED = "Scenario Requested"
 """The start event of a journey that a person or another scenario asked for."""
+
+PROPERTIES: dict[str, dict[str, Literal["text", "number", "boolean", "date"]]] = {
+    "Page Viewed": dict.fromkeys(
+        ("path", "url", "title", "referrer", "search", "name", "category", "hash", "referring_domain",
+         "initial_referrer", "initial_referring_domain", "tab_url"),
+        "text",
+    ),
+    "Screen Viewed": {"name": "text", "category": "text"},
+    "Email Opened": {"mail": "text", "verdict": "text"},
+    "Email Link Clicked": {"mail": "text", "url": "text", "verdict": "text"},
+    "Stage Reached": {"stage": "text", "from": "text", "score": "number"},
+    "Qualified": {"qualification": "text", "from": "text", "score": "number"},
+}  # fmt: skip
+"""What Mebae itself and Segment's own clients send with a standard event, beside the property that its verb matches."""
 
 BY_VERB = {spec.verb: spec for spec in EVENTS}
 BY_NAME = {spec.name: spec for spec in EVENTS}

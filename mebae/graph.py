@@ -6,14 +6,13 @@ migration can rely on it (DESIGN §4).
 
 from __future__ import annotations
 
-import hashlib
-import json
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_serializer
+from pydantic import Field
 
 from mebae.conditions import Condition, Data, Pattern, Scalar
+from mebae.hashed import Hashed
 from mebae.timing import Duration
 
 FORMAT = 1
@@ -180,10 +179,12 @@ class PerDay(Data):
     count: int = Field(ge=1)
 
 
-class Graph(Data):
+class Graph(Hashed):
     """A compiled scenario. `version` is the hash of its content; equal content gives the equal version on any machine."""
 
-    format: int
+    newest_format = FORMAT
+    called = "graph"
+
     scenario: str
     title: str = ""
     enters_on: tuple[Pattern, ...] = ()
@@ -198,10 +199,6 @@ class Graph(Data):
     start: str
     steps: tuple[Step, ...]
 
-    @field_serializer("format")
-    def _format(self, value: int) -> int:
-        return value
-
     @cached_property
     def _by_id(self) -> dict[str, Any]:
         return {step.id: step for step in self.steps}
@@ -212,37 +209,6 @@ class Graph(Data):
 
     def has(self, id: str) -> bool:
         return id in self._by_id
-
-    def dump(self) -> str:
-        """The canonical JSON: sorted keys, no defaults."""
-        data = self.model_dump(mode="json", exclude_defaults=True)
-        # A discriminator is a default too, and must stand.
-        return json.dumps(_with_tags(self, data), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-
-    @cached_property
-    def version(self) -> str:
-        return hashlib.sha256(self.dump().encode()).hexdigest()[:16]
-
-    @classmethod
-    def load(cls, text: str) -> Self:
-        """Reads what `dump` wrote; a newer format than this code knows is refused."""
-        data = json.loads(text)
-        if data.get("format", 0) > FORMAT:
-            raise ValueError(f"graph format {data['format']} is newer than {FORMAT}: upgrade the workers first")
-        return cls.model_validate(data)
-
-
-def _with_tags(value: Any, dumped: Any) -> Any:
-    """Puts `do` and `op` back, which `exclude_defaults` took away."""
-    if isinstance(value, Data) and isinstance(dumped, dict):
-        out = {name: _with_tags(getattr(value, name), part) for name, part in dumped.items()}
-        for tag in ("do", "op"):
-            if tag in type(value).model_fields:
-                out[tag] = getattr(value, tag)
-        return out
-    if isinstance(value, (tuple, list)) and isinstance(dumped, list):
-        return [_with_tags(one, part) for one, part in zip(value, dumped, strict=True)]
-    return dumped
 
 
 def waiting_for(step: Step) -> str:

@@ -1,34 +1,50 @@
-"""Lists of leads from CSV files: the good rows go in, each bad one is reported with its line, column and cure.
+"""Lists of leads from CSV files and Excel workbooks: the good rows go in, each bad one is reported with its line and cure.
 
-A file may come from Excel in Japan (UTF-8 with or without BOM, cp932) with English or Japanese headings. The same file twice
-changes nothing.
+A file may come from any office in Japan (UTF-8, cp932, UTF-16, xlsx), with English or Japanese headings. It is read row by row
+and stored 500 rows a transaction. The same file twice changes nothing.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 from sqlmodel import Session
 
+from mebae.columns import OF_LISTS, OWN, Columns, find_columns
 from mebae.errors import BadInput
 from mebae.events import BY_VERB
+from mebae.exporting import spelled
+from mebae.sheets import Row, Sheet, readings, value_of
+from mebae.store.companies import companies_for
+from mebae.store.consents import Given, record_all
 from mebae.store.database import Database
 from mebae.store.ingest import EventLog, stored_before
 from mebae.store.leads import LONGEST_ID, Who, apply_traits, gather, normalise_email, settle
 from mebae.store.tables import Lead
-from mebae.store.traits import Reading, clean_text, field_of, read_traits
+from mebae.store.traits import Reading, clean_text, read_traits
 
 IMPORTED = BY_VERB["imported"].name
 ROWS_AT_ONCE = 500
 """Rows a transaction: long enough to be quick, short enough that nobody waits for the leads."""
+PROBLEMS_KEPT = 1000
+"""Problems that the report holds; `on_problem` hears of all of them."""
+
+_YES = frozenset(
+    {"yes", "y", "true", "t", "1", "on", "ok", "o", "○", "〇", "◯", "◎", "✓", "✔", "レ", "はい", "同意", "同意する", "同意した", "同意済",
+     "同意済み", "許可", "可", "有", "あり", "希望", "希望する", "承諾", "受け取る"}
+)  # fmt: skip
+_NO = frozenset(
+    {"no", "n", "false", "f", "0", "off", "x", "×", "✕", "✗", "-", "−", "ー", "いいえ", "不同意", "同意しない", "拒否", "不可", "無",
+     "なし", "未", "未同意", "希望しない", "不要", "受け取らない"}
+)  # fmt: skip
 
 
 class RowProblem(BaseModel):
@@ -47,18 +63,67 @@ class RowProblem(BaseModel):
 
 
 class ImportReport(BaseModel):
-    """What became of a file. `rows` = `new` + `changed` + `unchanged` + the rows with problems."""
+    """What became of a file. `rows` = `new` + `changed` + `unchanged` + `left_out`."""
 
     rows: int = 0
     new: int = 0
     changed: int = 0
     unchanged: int = 0
+    left_out: int = 0
+    """Rows with a problem or more."""
+    consents: int = 0
+    """Rows that brought a consent."""
     problems: list[RowProblem] = []
+    """The first 1,000."""
+    found: int = 0
+    """How many problems there are in all."""
+
+
+class ConsentSaid(BaseModel):
+    """What the person who imports says of all the list's consents; a column may say otherwise of a row."""
+
+    model_config = ConfigDict(frozen=True)
+
+    how: str | None = None
+    """`business-card`, `form` …; None: only rows whose column says yes have one, as `import`."""
+    wording: str = ""
+    given_at: AwareDatetime | None = None
+    """None: when it is imported."""
+
+
+class ImportOptions(BaseModel):
+    """How a list is to be taken."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sheet: str | None = None
+    """Of a workbook: the sheet's name or number; the first one shown if None."""
+    mapping: Mapping[str, str] = {}
+    """Heading → field, `lead.name` or `ignore`, before what headings mean by themselves."""
+    must_have: Mapping[str, str] = {}
+    """The headings that must be there, with the place that says so."""
+    source: str | None = None
+    """Where these leads come from; the list's name if None and no column says it."""
+    campaign: str | None = None
+    consent: ConsentSaid = ConsentSaid()
+    time_zone: str = "Asia/Tokyo"
+    """Of dates without a zone."""
+    dry_run: bool = False
+    """Everything is done and undone again: a full report, and nothing written."""
 
 
 class _Row(NamedTuple):
     who: Who
     reading: Reading
+    of_list: dict[str, Any]
+    consent: ConsentSaid | None
+
+
+class _Undone(Exception):
+    """Takes a dry run's result out of the transaction that it ends."""
+
+    def __init__(self, became: list[str]) -> None:
+        self.became = became
 
 
 def import_leads(
@@ -67,154 +132,258 @@ def import_leads(
     *,
     now: datetime,
     list_name: str | None = None,
+    options: ImportOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
+    on_problem: Callable[[RowProblem], None] | None = None,
 ) -> ImportReport:
-    """Imports a CSV file as the list `list_name` (the file's name, if not given). `BadInput` if it cannot be read at all.
+    """Imports a file as the list `list_name` (the file's name, if not given). `BadInput` if it cannot be read at all.
 
-    Each lead gets `Lead Imported {list}` once for each list. `progress(done, total)` is called after each 500 rows.
+    Each lead gets `Lead Imported {list, source, campaign}` once for each list. `progress(done, total)` is called after each 500
+    rows; the total is a guess for workbooks until the end.
     """
-    path = Path(path)
+    path, options = Path(path), options or ImportOptions()
     list_name = clean_text(list_name or path.stem).strip()[:LONGEST_ID] or "import"
-    report = ImportReport()
-    rows = list(_read(path, report))
-    done = report.rows - len(rows)
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        chunk = rows[start : start + ROWS_AT_ONCE]
-        became = database.write_now(_store, chunk, list_name, now)
-        report.new += became["new"]
-        report.changed += became["changed"]
-        report.unchanged += became["unchanged"]
-        done += len(chunk)
-        if progress is not None:
-            progress(done, report.rows)
-    if progress is not None and not rows:
-        progress(report.rows, report.rows)
-    return report
+    table, columns = find_columns(path, readings(path, options.sheet), options.mapping, options.must_have)
+    work = _Import(database, list_name, options, now, on_problem)
+    total = max(table.count() - columns.line, 0) if progress is not None else 0
+    for rows in _chunks(work.rows(table, columns)):
+        work.store(rows)
+        if progress is not None and work.report.rows % ROWS_AT_ONCE == 0:
+            progress(work.report.rows, max(total, work.report.rows))
+    if progress is not None:
+        progress(work.report.rows, work.report.rows)
+    return work.report
 
 
-def _store(session: Session, rows: Sequence[_Row], list_name: str, now: datetime) -> Counter[str]:
-    def work() -> Counter[str]:
-        found = gather(session, [row.who for row in rows], now)
-        stored = stored_before(session, {_message_id(list_name, its.lead) for its in found})
-        log, became = EventLog(now), Counter[str]()
-        for row, its in zip(rows, found, strict=True):
-            first = its.created and its.lead.last_seq == 0
-            log.greet(its)
-            changed = its.learned | apply_traits(its.lead, row.reading, now)
-            if changed and not first:
-                log.changed(its.lead, changed)
-            message_id = _message_id(list_name, its.lead)
-            if message_id not in stored:
-                stored.add(message_id)
-                log.add(its.lead, message_id, IMPORTED, {"list": list_name})
-            became["new" if first else "changed" if changed else "unchanged"] += 1
-        log.write(session)
+def _chunks(rows: Iterator[_Row | None]) -> Iterator[list[_Row]]:
+    """Rows by 500; those that were left out count too, so that the bar moves."""
+    chunk: list[_Row] = []
+    for seen, row in enumerate(rows, 1):
+        if row is not None:
+            chunk.append(row)
+        if seen % ROWS_AT_ONCE == 0:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+class _Import:
+    """One file on its way in."""
+
+    def __init__(
+        self,
+        database: Database,
+        list_name: str,
+        options: ImportOptions,
+        now: datetime,
+        on_problem: Callable[[RowProblem], None] | None,
+    ) -> None:
+        self._database, self._list, self._options, self._now = database, list_name, options, now
+        self._on_problem = on_problem
+        self._mark = hashlib.sha256(list_name.encode()).hexdigest()[:24]
+        self._zone = ZoneInfo(options.time_zone)
+        self._seen: dict[int, int] = {}
+        """In a dry run: what each address said last, as hashes, for nothing of it is in the database."""
+        self.report = ImportReport()
+
+    # Storing
+
+    def store(self, rows: Sequence[_Row]) -> None:
+        if not rows:
+            return
+        try:
+            became = self._database.write_now(self._store, rows)
+        except _Undone as undone:
+            became = self._again(rows, undone.became)
+        counted = Counter(became)
+        self.report.new += counted["new"]
+        self.report.changed += counted["changed"]
+        self.report.unchanged += counted["unchanged"]
+        self.report.consents += sum(row.consent is not None for row in rows)
+
+    def _store(self, session: Session, rows: Sequence[_Row]) -> list[str]:
+        became = settle(session, lambda: self._write(session, rows))
+        if self._options.dry_run:
+            raise _Undone(became)
         return became
 
-    return settle(session, work)
+    def _write(self, session: Session, rows: Sequence[_Row]) -> list[str]:
+        found = gather(session, [row.who for row in rows], self._now)
+        stored = stored_before(session, {self._message_id(its.lead) for its in found})
+        log, became, consents = EventLog(self._now), [], []
+        for row, its in zip(rows, found, strict=True):
+            lead = its.lead
+            first = its.created and lead.last_seq == 0
+            log.greet(its)
+            changed = its.learned | apply_traits(lead, _news(lead, row.reading), self._now)
+            if changed and not first:
+                log.changed(lead, changed)
+            message_id = self._message_id(lead)
+            listed = message_id in stored
+            came = self._came_from(lead, row.of_list, listed)
+            if not listed:
+                stored.add(message_id)
+                log.add(lead, message_id, IMPORTED, {"list": self._list, **came})
+            if row.consent is not None:
+                consents.append(self._consent(lead, row.consent))
+            became.append("new" if first else "changed" if changed else "unchanged")
+        companies_for(session, log.to_place, self._now)
+        log.write(session)
+        record_all(session, consents)
+        return became
+
+    def _again(self, rows: Sequence[_Row], became: Sequence[str]) -> list[str]:
+        """What a dry run would have come to, had the rows before these gone in."""
+        corrected = []
+        for row, its in zip(rows, became, strict=True):
+            person = hash(row.who.email)
+            said = hash(repr((row.reading.columns, row.reading.attributes)))
+            before = self._seen.get(person)
+            self._seen[person] = said
+            corrected.append(its if its != "new" or before is None else "unchanged" if before == said else "changed")
+        return corrected
+
+    def _message_id(self, lead: Lead) -> str:
+        return f"lead-imported:{self._mark}:{lead.id}"
+
+    def _came_from(self, lead: Lead, of_list: Mapping[str, Any], listed: bool) -> dict[str, str]:
+        """Writes where the lead comes from: the first stays, the last is this list's, unless the list came before."""
+        said = {field: str(of_list[field])[:LONGEST_ID] for field in OF_LISTS if field in of_list}
+        came = {"source": said.get("source") or self._options.source or said.get("last_source") or self._list}
+        if campaign := said.get("campaign") or self._options.campaign or said.get("last_campaign"):
+            came["campaign"] = campaign
+        if not listed or lead.last_source is None:
+            if lead.first_source is None and lead.first_campaign is None:
+                lead.first_source = said.get("first_source") or came["source"]
+                lead.first_campaign = said.get("first_campaign") or came.get("campaign")
+            lead.last_source, lead.last_campaign = came["source"], came.get("campaign")
+        return came
+
+    def _consent(self, lead: Lead, said: ConsentSaid) -> Given:
+        assert lead.id is not None
+        assert said.how is not None
+        # The same again is the same consent; another wording or day in the same list is another.
+        mark = hashlib.sha256(repr((self._mark, said.how, said.wording, said.given_at)).encode()).hexdigest()[:24]
+        cause = f"import:{mark}:{lead.id}"
+        return Given(lead.id, said.given_at or self._now, said.how, self._list, said.wording, cause)
+
+    # Reading
+
+    def rows(self, table: Sheet, columns: Columns) -> Iterator[_Row | None]:
+        """The rows after the headings; None for one that is left out, whose problems went to the report."""
+        for row in table.rows():
+            if row.line <= columns.line:
+                continue
+            self.report.rows += 1
+            problems: list[RowProblem] = []
+            read = self._row(row, columns, table.ragged, problems)
+            if problems:
+                self.report.left_out += 1
+            for problem in problems:
+                self.report.found += 1
+                if len(self.report.problems) < PROBLEMS_KEPT:
+                    self.report.problems.append(problem)
+                if self._on_problem is not None:
+                    self._on_problem(problem)
+            yield None if problems else read
+
+    def _row(self, row: Row, columns: Columns, ragged: bool, problems: list[RowProblem]) -> _Row | None:
+        cells, wanted = row.cells, len(columns.headings)
+        if row.problem is None and ragged:
+            cells = (cells + [""] * wanted)[:wanted]
+        while len(cells) > wanted and cells[-1] == "":
+            cells = cells[:-1]
+        if row.problem is not None or len(cells) != wanted:
+            counted = f"has {len(cells)} columns where the first line has {wanted}: quote cells that hold a comma or a line break"
+            problems.append(RowProblem(line=row.line, reason=row.problem or counted))
+            return None
+        said, of_list = columns.read(cells)
+
+        def bad(field: str, value: Any, reason: str) -> None:
+            column = columns.heading_of(field) or columns.heading_of(f"{OWN}{field}") or field
+            problems.append(RowProblem(line=row.line, column=column, value_hint=str(value)[:40], reason=reason))
+
+        email = None
+        written = str(said.get("email", ""))
+        if not written:
+            bad("email", "", _no_address(said))
+        else:
+            try:
+                email = normalise_email(written)
+            except BadInput as error:
+                bad("email", written, str(error))
+        user_id = str(said["user_id"]) if "user_id" in said else None
+        if user_id is not None and len(user_id) > LONGEST_ID:
+            bad("user_id", user_id, f"is longer than {LONGEST_ID} characters")
+        reading = read_traits(said)
+        for one in reading.unreadable:
+            bad(one.key, one.value, one.reason)
+        consent = self._consent_of(of_list, columns, bad)
+        return _Row(Who(email=email, user_id=user_id, moves=True), reading, of_list, consent)
+
+    def _consent_of(
+        self, of_list: Mapping[str, Any], columns: Columns, bad: Callable[[str, Any, str], None]
+    ) -> ConsentSaid | None:
+        """What this row agreed to. Where a column tells, an empty cell or a no is no consent, whatever was said of the list."""
+        all_of_them = self._options.consent
+        how = all_of_them.how
+        if columns.heading_of("consent") is not None:
+            cell = of_list.get("consent", "")
+            word = unicodedata.normalize("NFKC", str(cell)).strip().casefold()
+            if cell is False or word == "" or word in _NO:
+                return None
+            how = how or "import" if cell is True or word in _YES else str(cell)
+        if how is None:
+            return None
+        given_at = all_of_them.given_at
+        if "consent_date" in of_list:
+            try:
+                given_at = read_date(of_list["consent_date"], self._zone)
+            except BadInput as error:
+                bad("consent_date", of_list["consent_date"], str(error))
+        if given_at is not None and given_at > self._now:
+            bad("consent_date", of_list.get("consent_date", given_at.date()), "is in the future")
+        return ConsentSaid(how=how, wording=str(of_list.get("consent_wording", all_of_them.wording)), given_at=given_at)
 
 
-def _message_id(list_name: str, lead: Lead) -> str:
-    return f"lead-imported:{hashlib.sha256(list_name.encode()).hexdigest()[:24]}:{lead.id}"
+def read_date(written: Any, zone: ZoneInfo) -> datetime:
+    """A day or moment as lists write it: `2026-04-01`, `2026/4/1 10:30`, `2026年4月1日`. Raises `BadInput`.
 
-
-# Reading the file -----------------------------------------------------------------------------------------------------
-
-
-def _read(path: Path, report: ImportReport) -> Iterator[_Row]:
-    """The good rows; the bad ones go to the report."""
-    text = _text(path)
-    head = next(line for line in text.splitlines() if line.strip())
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",\t;", key=head.count))
-    try:
-        headings = [
-            clean_text(heading).strip() for heading in next(cells for cells in reader if any(map(str.strip, cells)))
-        ]
-    except csv.Error as error:
-        raise BadInput(f"{path}: the first line cannot be read as CSV ({error}): save it as CSV again") from None
-    fields = [field_of(heading) for heading in headings]
-    if "email" not in fields:
-        shown = ", ".join(f"'{heading[:30]}'" for heading in headings[:12] if heading)
-        raise BadInput(f"{path}: no column holds addresses (found {shown}): name one 'email' or 'メールアドレス'")
-    twice = [name for name, times in Counter(field for field in fields if field is not None).items() if times > 1]
-    if twice:
-        both = " and ".join(
-            f"'{heading}'" for heading, field in zip(headings, fields, strict=True) if field == twice[0]
-        )
-        raise BadInput(f"{path}: the columns {both} both mean {twice[0]}: rename or remove one")
-    while True:
-        line = reader.line_num + 1
+    >>> read_date("2026年4月1日", ZoneInfo("Asia/Tokyo")).isoformat()
+    '2026-03-31T15:00:00+00:00'
+    """
+    plain = unicodedata.normalize("NFKC", str(written)).strip()
+    for form in ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y年%m月%d日", "%Y%m%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S"):
         try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            report.rows += 1
-            report.problems.append(RowProblem(line=line, reason=f"cannot be read as CSV ({error})"))
+            return datetime.strptime(plain, form).replace(tzinfo=zone).astimezone(UTC)
+        except (ValueError, OverflowError):
             continue
-        if not any(cell.strip() for cell in cells):
-            continue
-        report.rows += 1
-        row = _row(line, cells, headings, fields, report.problems)
-        if row is not None:
-            yield row
-
-
-def _row(
-    line: int, cells: Sequence[str], headings: Sequence[str], fields: Sequence[str | None], problems: list[RowProblem]
-) -> _Row | None:
-    if len(cells) != len(headings):
-        reason = f"has {len(cells)} columns where the first line has {len(headings)}: quote cells that hold a comma or a line break"
-        problems.append(RowProblem(line=line, reason=reason))
-        return None
-    said = {heading: clean_text(cell).strip() for heading, cell in zip(headings, cells, strict=True) if heading}
-    mine: list[RowProblem] = []
-    heading_of = {field: heading for heading, field in zip(headings, fields, strict=True) if field is not None}
-    written = said[heading_of["email"]]
-    email, user_id = None, said.get(heading_of.get("user_id", "")) or None
     try:
-        email = normalise_email(written)
-    except BadInput as error:
-        reason = str(error) if written else "is empty: every lead needs an address"
-        mine.append(RowProblem(line=line, column=heading_of["email"], value_hint=written[:40], reason=reason))
-    if user_id is not None and len(user_id) > LONGEST_ID:
-        column = heading_of["user_id"]
-        mine.append(
-            RowProblem(
-                line=line, column=column, value_hint=user_id[:40], reason=f"is longer than {LONGEST_ID} characters"
-            )
-        )
-    reading = read_traits(said)
-    mine += [
-        RowProblem(line=line, column=bad.key, value_hint=bad.value, reason=bad.reason) for bad in reading.unreadable
-    ]
-    if mine:
-        problems += mine
-        return None
-    return _Row(Who(email=email, user_id=user_id, moves=True), reading)
+        found = datetime.fromisoformat(plain)
+        return (found.replace(tzinfo=zone) if found.tzinfo is None else found).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadInput("should be a date, such as 2026-04-01") from None
 
 
-def _text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise BadInput(f"{path}: there is no such file: check the path") from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror}): give a CSV file") from None
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise BadInput(f"{path}: this is UTF-16 text: save it as 'CSV UTF-8'")
-    if raw.startswith(b"PK\x03\x04"):
-        raise BadInput(f"{path}: this is an Excel workbook: save it as 'CSV UTF-8'")
-    for encoding in ("utf-8-sig", "cp932"):
-        try:
-            text = raw.decode(encoding)
-            break
-        except UnicodeDecodeError:
-            continue
-    else:
-        raise BadInput(f"{path}: is neither UTF-8 nor Shift_JIS (cp932): save it as 'CSV UTF-8'")
-    if not text.strip():
-        raise BadInput(
-            f"{path}: the file is empty: it needs a line of headings, such as 'email,name,company', and rows"
-        )
-    return text
+def _no_address(said: Mapping[str, Any]) -> str:
+    name = said.get("name") or said.get("last_name")
+    if name and said.get("company"):
+        return "is empty: a card without an address gives nobody to write to; add one and import again"
+    return "is empty: every lead needs an address"
+
+
+def _news(lead: Lead, reading: Reading) -> Reading:
+    """Without the attributes that stand on the lead already as a number, a truth or a list: a file has only their spelling."""
+    known = lead.attributes
+    same = {
+        key
+        for key, value in reading.attributes.items()
+        if key in known
+        and not isinstance(known[key], str)
+        and str(value) in (str(spelled(known[key])), str(value_of(spelled(known[key]))))
+    }
+    if not same:
+        return reading
+    news = {key: value for key, value in reading.attributes.items() if key not in same}
+    return Reading(reading.columns, news, reading.unreadable)

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from mebae import authoring
 from mebae.authoring import Scenario
+from mebae.beside import load_beside
 from mebae.compiling import compile_scenario
 from mebae.errors import Problem, ScenarioError
 from mebae.graph import Graph
 from mebae.mail.rendering import BrokenMail, parse_mail
 from mebae.pyfile import place, read_object, reporter
+from mebae.vocabulary import Vocabulary
 
 SCENARIO_FILE = "scenario.py"
 ANY_LANGUAGE = ""
@@ -54,13 +56,16 @@ def load_all(root: Path, *, activities: Collection[str] | None = None) -> list[L
     """Every scenario under `root` (as in `find_scenarios`), checked, in the order of their folders.
 
     `activities` are the names that `run(…)` may call; None leaves that unchecked.
-    Raises one `ScenarioError` with all problems of all scenarios.
+    They are checked against the words of the files beside them (stages, topics, segments, events).
+    Raises one `ScenarioError` with all problems of all scenarios, and of those files.
     """
+    home = _home(root)
+    beside = load_beside(home)
+    problems = list(beside.problems)
     loaded: list[Loaded] = []
-    problems: list[Problem] = []
-    for folder in find_scenarios(root):
+    for folder in find_scenarios(home):
         try:
-            loaded.append(load_scenario(folder, activities=activities))
+            loaded.append(load_scenario(folder, activities=activities, known=beside.known))
         except ScenarioError as error:
             problems.extend(error.problems)
     if problems:
@@ -68,10 +73,13 @@ def load_all(root: Path, *, activities: Collection[str] | None = None) -> list[L
     return loaded
 
 
-def load_scenario(folder: Path, *, activities: Collection[str] | None = None) -> Loaded:
+def load_scenario(
+    folder: Path, *, activities: Collection[str] | None = None, known: Vocabulary | None = None
+) -> Loaded:
     """The scenario of one folder. Raises `ScenarioError` with all of its problems, its mails' too.
 
-    Scenarios that it enrolls into are looked for in the folders beside it.
+    Scenarios that it enrolls into are looked for in the folders beside it. `known` are the words that the files beside the
+    scenarios give; without it they are read here, and what is wrong with them is not told.
     """
     folder = Path(folder).resolve()
     problems: list[Problem] = []
@@ -88,6 +96,7 @@ def load_scenario(folder: Path, *, activities: Collection[str] | None = None) ->
                 mails={mail for mail, _ in mails},
                 activities=activities,
                 scenarios={_id_of(other) for other in find_scenarios(folder.parent)},
+                known=load_beside(folder.parent).known if known is None else known,
             )
         except ScenarioError as error:
             problems = [*error.problems, *problems]

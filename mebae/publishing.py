@@ -16,13 +16,28 @@ from sqlmodel import Session, col, select
 
 from mebae.loading import Loaded
 from mebae.mail.publishing import layout_files, publish_layouts, publish_mails
+from mebae.scoring_loading import LoadedScoring
+from mebae.segments import Saved
+from mebae.store.scoring import publish_scoring
+from mebae.store.segments import publish_segments
 from mebae.store.tables import PublishedScenario, ScenarioVersion
 
 log = structlog.get_logger()
 
 
-def publish(session: Session, loaded: Sequence[Loaded], *, root: Path, now: datetime) -> None:
-    """Publishes everything that was loaded from `root`. The same again changes nothing; two workers may do it at once."""
+def publish(
+    session: Session,
+    loaded: Sequence[Loaded],
+    *,
+    root: Path,
+    now: datetime,
+    scoring: LoadedScoring | None = None,
+    segments: Sequence[Saved] = (),
+) -> None:
+    """Publishes everything that was loaded from `root`. The same again changes nothing; two workers may do it at once.
+
+    Another scoring model than the one that scores is only laid ready: `mebae rescore` says who would move, and makes it active.
+    """
     _one_at_a_time(session)
     known = {row.scenario: row for row in session.exec(select(PublishedScenario).order_by(PublishedScenario.scenario))}
     for one in loaded:
@@ -37,6 +52,9 @@ def publish(session: Session, loaded: Sequence[Loaded], *, root: Path, now: date
         sources = {(mail, language or ""): path.read_text(encoding="utf-8-sig") for (mail, language), path in one.mails.items()}
         publish_mails(session, one.graph.scenario, sources, now)
     publish_layouts(session, layout_files(root / "layouts"), now)
+    publish_segments(session, segments)
+    if publish_scoring(session, scoring, now):
+        log.warning("scoring.changed", cure="leads are scored as before until you run: mebae rescore")
 
 
 def _publish_version(session: Session, one: Loaded, row: PublishedScenario | None, now: datetime) -> None:

@@ -185,13 +185,18 @@ class Ref:
         return Like(ref=self.ref, to=glob)
 
     def at_least(self, stage: str) -> Condition:
-        """This stage or a later one; for `lead.stage` only.
+        """This stage or a later one, this rank or a higher one; for `lead.stage` and `lead.rank` only.
 
         >>> lead.stage.at_least("consideration").to
         'consideration'
         """
+        if self.ref == "lead.rank":
+            # The compiler, which knows the ranks, lists those that are meant.
+            return Compare(op="ge", ref=self.ref, to=check_value(self.ref, self.kind, stage))
         if self.kind != "stage":
-            cure = f"write {self.ref} >= 50" if self.kind in ("number", "any") else "only stages have an order"
+            cure = (
+                f"write {self.ref} >= 50" if self.kind in ("number", "any") else "only stages and ranks have an order"
+            )
             raise AuthoringError(f"at_least() is for lead.stage, not for {self.ref}: {cure}")
         return AtLeast(to=str(check_value(self.ref, self.kind, stage)))
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from zoneinfo import ZoneInfo
 
 from mebae.checking import Checker
@@ -16,13 +15,12 @@ from mebae.conditions import (
     Did,
     Not,
     OlderThan,
-    Pattern,
+    Scalar,
     Tagged,
     parts_of,
     refs_of,
 )
 from mebae.errors import ScenarioError, did_you_mean
-from mebae.events import BY_NAME
 from mebae.scoring_language import Scoring
 from mebae.scoring_mapping import Mapping
 from mebae.scoring_model import (
@@ -39,6 +37,8 @@ from mebae.scoring_model import (
     Topic,
 )
 from mebae.timing import Duration
+from mebae.tracking import TrackingPlan
+from mebae.vocabulary import Vocabulary
 from mebae.words import QUALIFICATIONS
 
 _QUALIFIED = ("mql", "sql")
@@ -51,24 +51,24 @@ def compile_scoring(
     file: str = "scoring.py",
     mapping: Mapping | None = None,
     mapping_file: str = "mapping.csv",
-    events: Collection[str] | None = None,
+    plan: TrackingPlan | None = None,
 ) -> ScoringModel:
-    """The model, checked. `mapping` is what ranks and industry groups are checked against, `events` the names of the
-    tracking plan; None leaves that unchecked (of events, near misses of our own names are reported still).
+    """The model, checked. `mapping` is what ranks and industry groups are checked against, `plan` what events are; None
+    leaves that unchecked (of events, near misses of our own names are reported still).
 
     Raises `ScenarioError` with all problems, each with its rule.
     """
-    return _Compiler(scoring, file, mapping, mapping_file, events).compile()
+    return _Compiler(scoring, file, mapping, mapping_file, plan).compile()
 
 
 class _Compiler(Checker):
     def __init__(
-        self, scoring: Scoring, file: str, mapping: Mapping | None, mapping_file: str, events: Collection[str] | None
+        self, scoring: Scoring, file: str, mapping: Mapping | None, mapping_file: str, plan: TrackingPlan | None
     ) -> None:
-        super().__init__(file, None)
-        self.scoring, self.mapping, self.mapping_file, self.events = scoring, mapping, mapping_file, events
+        self.scoring, self.mapping, self.mapping_file = scoring, mapping, mapping_file
         self.stages = tuple(stage.id for stage in scoring.stages)
         self.ranks = tuple(scoring.ranks)
+        super().__init__(file, known=Vocabulary(stages=self.stages, ranks=self.ranks, plan=plan))
 
     def compile(self) -> ScoringModel:
         scoring = self.scoring
@@ -121,7 +121,17 @@ class _Compiler(Checker):
                 self.span(span, rule.id, word)
         if rule.where is not None:
             self._where(rule.where, rule.id)
+        if self.known.plan is not None:
+            for name, value in _asked(rule):
+                self._property(self.known.plan, rule, name, value)
         return rule.model_copy(update={"event": self.pattern(rule.event, rule.id)})
+
+    def _property(self, plan: TrackingPlan, rule: Engagement, name: str, value: Scalar | None) -> None:
+        wrong = plan.wrong_property(rule.event.event, name)
+        if wrong is None and value is not None:
+            wrong = plan.wrong_value(rule.event.event, name, value)
+        if wrong is not None:
+            self.report(rule.id, f"event.{name}: {wrong}")
 
     def _exclusion(self, rule: Exclusion) -> Exclusion:
         return rule.model_copy(update={"when": self._lowered(rule.when, rule.id, "exclude", scored=False)})
@@ -164,10 +174,16 @@ class _Compiler(Checker):
                 self.report(id, f"'{ref}' has no meaning in {verb}(…), where only the lead is known")
             elif not scored and ref in ("lead.score", "lead.stage"):
                 self.report(id, f"'{ref}' is what this model computes: {verb}(…) can not ask for it")
+            elif ref in ("lead.topics", "lead.excluded"):
+                self.report(
+                    id, f"'{ref}' is what this model computes: {verb}(…) can not ask for it: write did(…) or a tag"
+                )
+            elif ref in ("lead.active_at", "lead.contacted_at"):
+                self.report(id, f"'{ref}' changes with the events themselves: write did(…, within=…) or did_not(…)")
         for part in parts_of(condition):
             if isinstance(part, Did) and part.times > LIMIT:
                 self.report(id, f"did(…, times={part.times}): no rule looks at more than {LIMIT} events")
-        return _each(self.condition(condition, id), self._ranked)
+        return self.condition(condition, id)
 
     def _where(self, condition: Condition, id: str) -> None:
         for part in parts_of(condition):
@@ -175,12 +191,7 @@ class _Compiler(Checker):
                 self.report(id, "where= asks the event's own properties only: write where=event.seconds >= 60")
                 return
 
-    def _ranked(self, part: Condition) -> Condition:
-        if isinstance(part, Compare) and part.ref == "lead.rank" and part.op == "ge" and part.to in self.ranks:
-            return Among(ref=part.ref, to=self.ranks[self.ranks.index(str(part.to)) :])
-        return part
-
-    def value(self, ref: str, value: object, id: str | None, place: str) -> None:
+    def value(self, ref: str, value: object, id: str | None, place: str = "") -> None:
         known, where = {
             "lead.stage": (self.stages, "is no stage"),
             "lead.rank": (self.ranks, "is no rank of ranks=[…]"),
@@ -194,14 +205,6 @@ class _Compiler(Checker):
         if span.business_days:
             self.report(id, f"{word}: a score counts no business days: write days(…)")
         return super().span(span, id, word)
-
-    def pattern(self, pattern: Pattern, id: str | None, *, place: str = "", awaited: bool = False) -> Pattern:
-        known = {*BY_NAME, *(self.events or ())}
-        if pattern.event not in known:
-            near = difflib.get_close_matches(pattern.event, known, cutoff=0.85)
-            if self.events is not None or near:
-                self.report(id, f"{place}no event is called '{pattern.event}'{did_you_mean(pattern.event, known)}")
-        return super().pattern(pattern, id, place=place, awaited=awaited)
 
     # -- names
 
@@ -242,11 +245,26 @@ class _Compiler(Checker):
             self.report(id, "no points: leave the rule out, or write how many it gives")
 
 
-def _each(condition: Condition, change: Callable[[Condition], Condition]) -> Condition:
-    match condition:
-        case All() | Any_():
-            return type(condition)(of=tuple(_each(part, change) for part in condition.of))
-        case Not():
-            return Not(of=_each(condition.of, change))
-        case _:
-            return change(condition)
+def _asked(rule: Engagement) -> Iterator[tuple[str, Scalar | None]]:
+    """The properties of the event that a rule looks at, with each value that it looks for."""
+    for part in parts_of(rule.where) if rule.where is not None else ():
+        match part:
+            case Compare(ref=ref, to=to):
+                yield _name(ref), to
+            case Among(ref=ref, to=several):
+                yield from ((_name(ref), one) for one in several)
+            case _:
+                yield from (
+                    (_name(ref), None) for ref in (refs_of(part) if not isinstance(part, (All, Any_, Not)) else ())
+                )
+    match rule.points:
+        case By(ref=ref, of=of):
+            yield from ((_name(ref), value) for value, _ in of)
+        case Graded(ref=ref, grades=grades):
+            yield from ((_name(ref), grade) for grade, _ in grades)
+    if rule.once_for is not None:
+        yield _name(rule.once_for), None
+
+
+def _name(ref: str) -> str:
+    return ref.partition(".")[2]

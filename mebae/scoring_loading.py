@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from mebae.scoring_compiling import compile_scoring
 from mebae.scoring_language import Scoring
 from mebae.scoring_mapping import Mapping
 from mebae.scoring_model import ScoringModel
+from mebae.tracking import TrackingPlan
 
 SCORING_FILE = "scoring.py"
 MAPPING_FILE = "mapping.csv"
@@ -33,10 +33,10 @@ class LoadedScoring:
         return hashlib.sha256(f"{self.model.version} {self.mapping.version}".encode()).hexdigest()[:16]
 
 
-def load_scoring(root: Path, *, events: Collection[str] | None = None) -> LoadedScoring | None:
+def load_scoring(root: Path, *, plan: TrackingPlan | None = None) -> LoadedScoring | None:
     """The scoring model under `root` (the project's root or its `scenarios` folder); None if there is no `scoring.py`.
 
-    `events` are the names of the tracking plan; None leaves them unchecked. A missing `mapping.csv` is an empty one.
+    `plan` is what its events are checked against; None leaves them unchecked. A missing `mapping.csv` is an empty one.
     Raises `ScenarioError` with every problem of both files.
     """
     root = Path(root).resolve()
@@ -58,7 +58,7 @@ def load_scoring(root: Path, *, events: Collection[str] | None = None) -> Loaded
     if scoring is not None:
         try:
             model = compile_scoring(
-                scoring, file=place(path), mapping=mapping, mapping_file=place(table), events=events
+                scoring, file=place(path), mapping=mapping, mapping_file=place(table), plan=plan
             )
         except ScenarioError as error:
             problems = [*error.problems, *problems]

@@ -10,11 +10,12 @@ import json
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, field_serializer
+from pydantic import Field
 
 from mebae.conditions import Condition, Data, Did, OlderThan, Pattern, Scalar, parts_of
+from mebae.hashed import Hashed
 from mebae.timing import Duration, window
 
 FORMAT = 1
@@ -112,10 +113,12 @@ class Counter(NamedTuple):
     rule: Engagement | None = None
 
 
-class ScoringModel(Data):
+class ScoringModel(Hashed):
     """A compiled scoring model. `version` is the hash of its content: equal content, equal version, on any machine."""
 
-    format: int
+    newest_format = FORMAT
+    called = "scoring model"
+
     ranks: tuple[str, ...] = ()
     """The lowest first."""
     fit: tuple[Fit, ...] = ()
@@ -127,30 +130,14 @@ class ScoringModel(Data):
     time_zone: str = "Asia/Tokyo"
     """Where a day begins, for caps of so many a day."""
 
-    @field_serializer("format")
-    def _format(self, value: int) -> int:
-        return value
-
-    def dump(self) -> str:
-        """The canonical JSON: sorted keys, no defaults."""
-        data = _with_tags(self, self.model_dump(mode="json", exclude_defaults=True))
-        return json.dumps(data, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-
-    @cached_property
-    def version(self) -> str:
-        return hashlib.sha256(self.dump().encode()).hexdigest()[:16]
-
-    @classmethod
-    def load(cls, text: str) -> Self:
-        """Reads what `dump` wrote; a newer format than this code knows is refused."""
-        data = json.loads(text)
-        if data.get("format", 0) > FORMAT:
-            raise ValueError(f"scoring model format {data['format']} is newer than {FORMAT}: upgrade the workers first")
-        return cls.model_validate(data)
-
     @cached_property
     def stage_ids(self) -> tuple[str, ...]:
         return tuple(stage.id for stage in self.stages)
+
+    @cached_property
+    def stage_titles(self) -> dict[str, str]:
+        """The stages in their order, with what people call them."""
+        return {stage.id: stage.title for stage in self.stages}
 
     def conditions(self) -> Iterator[Condition]:
         """Every condition on a lead, in the order written."""
@@ -210,16 +197,3 @@ def did_key(pattern: Pattern) -> str:
     """The same for patterns that mean the same, however their properties are ordered."""
     canonical = json.dumps(pattern.model_dump(mode="json"), ensure_ascii=False, sort_keys=True)
     return f"did/{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
-
-
-def _with_tags(value: Any, dumped: Any) -> Any:
-    """Puts `op` and `kind` back, which `exclude_defaults` took away."""
-    if isinstance(value, Data) and isinstance(dumped, dict):
-        out = {name: _with_tags(getattr(value, name), part) for name, part in dumped.items()}
-        for tag in ("op", "kind"):
-            if tag in type(value).model_fields:
-                out[tag] = getattr(value, tag)
-        return out
-    if isinstance(value, (tuple, list)) and isinstance(dumped, list):
-        return [_with_tags(one, part) for one, part in zip(value, dumped, strict=True)]
-    return dumped

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from sqlalchemy import ColumnElement, update
 from sqlalchemy import select as columns
-from sqlalchemy import update
 from sqlmodel import Session, col, or_, select
 from temporalio.client import Client
 from temporalio.common import (
@@ -31,8 +31,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from mebae import contracts
 from mebae.clock import WorldClock
+from mebae.entering import changed_mind
 from mebae.errors import DatabaseUnavailable
-from mebae.graph import waiting_for
+from mebae.graph import Graph, waiting_for
 from mebae.journey import first_rest
 from mebae.store.database import Database
 from mebae.store.graphs import graph_of
@@ -42,6 +43,8 @@ from mebae.words import JourneyStatus
 log = structlog.get_logger()
 
 AT_ONCE = 200
+WAITED_AT_ONCE = 50
+"""Of those whose day has come: each is asked again whether it still wants to start."""
 TRY_AGAIN = timedelta(seconds=2)
 LEASE = timedelta(seconds=20)
 """For how long a start is in the hands of the sender that read it: longer than a call to Temporal takes. Of a sender that
@@ -143,7 +146,7 @@ class Sender:
     async def deliver(self) -> int:
         """Delivers one batch; how many rows were done. Raises `RPCError` when Temporal is away, after marking what was done."""
         machine = self._machine()
-        starts, nudges = await self._database.write(_taken, machine=machine)
+        starts, nudges = await self._database.write(_taken, machine=machine, now=self._clock.world(machine))
         if not starts and not nudges:
             return 0
         return await self._deliver(starts, nudges, machine)
@@ -151,7 +154,8 @@ class Sender:
     async def start_one(self, entry: int) -> bool:
         """Starts one entry at once, for a person who waits for the answer; false when it stays for the sender's next round."""
         machine = self._machine()
-        starts, nudges = await self._database.write(_taken, machine=machine, entry=entry)
+        now = self._clock.world(machine)
+        starts, nudges = await self._database.write(_taken, machine=machine, now=now, entry=entry)
         return bool(await self._deliver(starts, nudges, machine))
 
     async def _deliver(self, starts: Sequence[Start], nudges: Sequence[Told], machine: datetime) -> int:
@@ -246,46 +250,14 @@ def attributes(*, LeadId: int, Paused: bool, **keywords: str) -> TypedSearchAttr
     return TypedSearchAttributes(pairs)
 
 
-def _taken(session: Session, *, machine: datetime, entry: int | None = None) -> tuple[list[Start], list[Told]]:
+def _taken(
+    session: Session, *, machine: datetime, now: datetime, entry: int | None = None
+) -> tuple[list[Start], list[Told]]:
     """What is to be delivered, each lead's in order; the starts are this sender's for a while. `entry`: that start alone,
     in whosever hands it is, for a person is waiting for it."""
-    query = (
-        # Columns and not whole rows: this is on the way of every start.
-        columns(
-            col(JourneyRow.entry),
-            col(JourneyRow.lead_id),
-            col(JourneyRow.scenario),
-            col(JourneyRow.version),
-            col(JourneyRow.key),
-            col(Lead.stage),
-            col(Event.seq),
-        )
-        .join(Lead, col(JourneyRow.lead_id) == col(Lead.id))
-        .outerjoin(Event, col(JourneyRow.entry_event_id) == col(Event.id))
-        .where(col(JourneyRow.status) == JourneyStatus.STARTING)
-    )
-    if entry is not None:
-        query = query.where(col(JourneyRow.entry) == entry)
-    else:
-        # A time further off than any of ours was written by a clock that goes wrong, and binds nobody.
-        mine = or_(
-            col(JourneyRow.retry_at).is_(None),
-            col(JourneyRow.retry_at) <= machine,
-            col(JourneyRow.retry_at) > machine + NOT_FOR_NOW,
-        )
-        query = query.where(mine).with_for_update(of=JourneyRow, skip_locked=True)
-    graphs: dict[str, dict[str, object]] = {}
-    starts = []
-    for number, lead, scenario, version, key, stage, seq in session.execute(
-        query.order_by(col(JourneyRow.entry)).limit(AT_ONCE)
-    ):
-        graph = graph_of(session, version)
-        if version not in graphs:
-            graphs[version] = json.loads(graph.dump())
-        rest = first_rest(graph, lead)
-        starts.append(
-            Start(number, lead, scenario, version, key, rest.id, waiting_for(rest), stage, seq or 0, graphs[version])
-        )
+    starts = _due(session, col(JourneyRow.starts_at).is_(None), machine, now, AT_ONCE, entry)
+    # In a query of its own, which reads only those whose day has come, however many wait for theirs.
+    starts += _due(session, col(JourneyRow.starts_at) <= now, machine, now, WAITED_AT_ONCE, entry)
     if starts:
         mine_now = col(JourneyRow.entry).in_([start.entry for start in starts])
         session.execute(update(JourneyRow).where(mine_now).values(retry_at=machine + LEASE))
@@ -302,6 +274,69 @@ def _taken(session: Session, *, machine: datetime, entry: int | None = None) -> 
         .limit(AT_ONCE)
     )
     return starts, [Told(nudge, row) for nudge, row in session.exec(unsent).all()]
+
+
+def _due(
+    session: Session, due: ColumnElement[bool], machine: datetime, now: datetime, most: int, entry: int | None
+) -> list[Start]:
+    """The starts that are due. One that had to wait for its day is asked again first."""
+    query = (
+        # Columns and not whole rows: this is on the way of every start.
+        columns(
+            col(JourneyRow.entry),
+            col(JourneyRow.lead_id),
+            col(JourneyRow.scenario),
+            col(JourneyRow.version),
+            col(JourneyRow.key),
+            col(Lead.stage),
+            col(Event.seq),
+            col(Lead.last_seq),
+            col(JourneyRow.starts_at) > col(JourneyRow.entered_at),
+            col(JourneyRow.retry_at),
+        )
+        .join(Lead, col(JourneyRow.lead_id) == col(Lead.id))
+        .outerjoin(Event, col(JourneyRow.entry_event_id) == col(Event.id))
+        .where(col(JourneyRow.status) == JourneyStatus.STARTING, due)
+    )
+    if entry is not None:
+        query = query.where(col(JourneyRow.entry) == entry)
+    else:
+        # A time further off than any of ours was written by a clock that goes wrong, and binds nobody.
+        mine = or_(
+            col(JourneyRow.retry_at).is_(None),
+            col(JourneyRow.retry_at) <= machine,
+            col(JourneyRow.retry_at) > machine + NOT_FOR_NOW,
+        )
+        query = query.where(mine).with_for_update(of=JourneyRow, skip_locked=True)
+    graphs: dict[str, dict[str, object]] = {}
+    starts = []
+    for number, lead, scenario, version, key, stage, seq, last, waited, tried in session.execute(
+        query.order_by(col(JourneyRow.entry)).limit(most)
+    ).all():
+        graph = graph_of(session, version)
+        # Once only: of a start that was tried the answer may have been lost, and then the journey runs.
+        if waited and tried is None and not _still_wants(session, graph, number, now):
+            continue
+        if version not in graphs:
+            graphs[version] = json.loads(graph.dump())
+        rest = first_rest(graph, lead)
+        mark = last if waited else seq or 0  # a journey hears what comes after its start
+        starts.append(
+            Start(number, lead, scenario, version, key, rest.id, waiting_for(rest), stage, mark, graphs[version])
+        )
+    return starts
+
+
+def _still_wants(session: Session, graph: Graph, entry: int, now: datetime) -> bool:
+    """Whether an entry that had to wait for its day may start; if not, it is refused now."""
+    row = session.get_one(JourneyRow, entry)
+    lead = session.get_one(Lead, row.lead_id)
+    event = session.get(Event, row.entry_event_id) if row.entry_event_id is not None else None
+    reason = changed_mind(session, graph, lead, event, now)
+    if reason is not None:
+        row.status, row.reason, row.step = JourneyStatus.REFUSED, reason, None
+        session.flush()
+    return reason is None
 
 
 def _done(session: Session, done: Delivered, *, later: list[int], now: datetime, machine: datetime) -> None:

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mebae.clock import WorldClock
+from mebae.store.intake import Limits
 from mebae.timing import Calendar
 
 
@@ -23,9 +24,15 @@ class Settings(BaseSettings):
     scenarios: Path = Path("scenarios")
     write_keys: SecretStr = SecretStr("")
     """What clients authenticate with, comma-separated."""
+    allowed_origins: str = "*"
+    """The web sites whose pages may send events, comma-separated."""
 
     host: str = "127.0.0.1"
     port: int = 8300
+    intake_waiting: int = Field(default=2000, ge=1)
+    """Requests with events that may wait for their commit; more are answered 429."""
+    intake_backlog: int = Field(default=1024, ge=1)
+    """Megabytes of kept requests that may wait for the worker; with more, requests are answered 429."""
     inbox_port: int = 0
     """The embedded inbox's SMTP port; 0: there is none."""
 
@@ -53,6 +60,8 @@ class Settings(BaseSettings):
 
     time_zone: str = "Asia/Tokyo"
     """The workspace's zone, for leads that have none."""
+    sweep_at: str = "06:00"
+    """When the segments are swept, every day, in the workspace's zone."""
     language: str = "ja"
     holidays: str = "JP"
     """ISO country code, whose public holidays are no business days."""
@@ -68,8 +77,14 @@ class Settings(BaseSettings):
             return WorldClock(speed=self.clock_speed)
         return WorldClock(origin=self.clock_origin, speed=self.clock_speed)
 
+    def intake_limits(self) -> Limits:
+        return Limits(waiting=self.intake_waiting, stored=self.intake_backlog * 1024 * 1024)
+
     def calendar(self) -> Calendar:
         return Calendar(country=self.holidays, year_end=self.year_end_holidays)
+
+    def origins(self) -> list[str]:
+        return [origin.strip() for origin in self.allowed_origins.split(",") if origin.strip()]
 
     def keys(self) -> list[str]:
         return [key.strip() for key in self.write_keys.get_secret_value().split(",") if key.strip()]

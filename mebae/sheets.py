@@ -75,7 +75,9 @@ def readings(path: Path, sheet: str | None = None) -> list[Sheet]:
     if start.startswith(b"PK\x03\x04"):
         return [_Xlsx(path, sheet)]
     if start.startswith(b"\xd0\xcf\x11\xe0"):
-        raise BadInput(f"{path}: this is an old Excel file (.xls), or one with a password: save it as .xlsx without one")
+        raise BadInput(
+            f"{path}: this is an old Excel file (.xls), or one with a password: save it as .xlsx without one"
+        )
     if sheet is not None:
         raise BadInput(f"{path}: a CSV file has no sheets: leave --sheet out")
     encoding, head = _decodes(path)
@@ -179,9 +181,20 @@ def _readable(path: Path) -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
-        except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, ParseError, OSError) as error:
+        except (
+            InvalidFileException,
+            zipfile.BadZipFile,
+            KeyError,
+            ValueError,
+            TypeError,
+            EOFError,
+            ParseError,
+            OSError,
+        ) as error:
             kind = type(error).__name__
-            raise BadInput(f"{path}: cannot be read as an Excel workbook ({kind}): open it in Excel and save it again") from None
+            raise BadInput(
+                f"{path}: cannot be read as an Excel workbook ({kind}): open it in Excel and save it again"
+            ) from None
 
 
 def _chosen(path: Path, book: Any, wanted: str | None) -> str:
@@ -212,7 +225,9 @@ def _decodes(path: Path) -> tuple[str, str]:
         except UnicodeError:
             continue
         if not head:
-            raise BadInput(f"{path}: the file is empty: it needs a line of headings, such as 'email,name,company', and rows")
+            raise BadInput(
+                f"{path}: the file is empty: it needs a line of headings, such as 'email,name,company', and rows"
+            )
         return encoding, head.splitlines()[0]
     raise BadInput(f"{path}: is neither UTF-8 nor Shift_JIS (cp932): save it as 'CSV UTF-8'")
 
@@ -279,7 +294,9 @@ def _xlsx_file(path: Path) -> Iterator[Written]:
     sheet.freeze_panes = "A2"
 
     def row(cells: Sequence[Any]) -> None:
-        sheet.append([ILLEGAL_CHARACTERS_RE.sub("", guarded(cell)) if isinstance(cell, str) else cell for cell in cells])
+        sheet.append(
+            [ILLEGAL_CHARACTERS_RE.sub("", guarded(cell)) if isinstance(cell, str) else cell for cell in cells]
+        )
 
     try:
         yield Written(row)

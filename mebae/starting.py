@@ -40,6 +40,8 @@ REASONS = {
     "too-soon": "the lead's last journey ended too recently for this scenario's re_enter",
     "no-key": "the scenario has a key that the entry does not give: add it with --prop",
     "erased": "the lead was erased",
+    "left-segment": "the lead was no longer in the segment when the day of its start came",
+    "exits-when": "the scenario's exits_when was true when the day of its start came",
 }
 
 

@@ -141,8 +141,12 @@ def test_what_is_no_firm(name: str) -> None:
     assert name_key(name) == ""
 
 
-FORMS = st.sampled_from(["株式会社", "(株)", "㈱", "有限会社", "㈲", "合同会社", "（有）", " Inc.", " Co., Ltd.", " K.K.", " LLC"])
-NAMES = st.text(st.sampled_from("青葉精機ワカバわかばーAoba12・&- "), min_size=1, max_size=12).filter(lambda name: name_key(name) != "")
+FORMS = st.sampled_from(
+    ["株式会社", "(株)", "㈱", "有限会社", "㈲", "合同会社", "（有）", " Inc.", " Co., Ltd.", " K.K.", " LLC"]
+)
+NAMES = st.text(st.sampled_from("青葉精機ワカバわかばーAoba12・&- "), min_size=1, max_size=12).filter(
+    lambda name: name_key(name) != ""
+)
 
 
 @given(st.text(max_size=40))
@@ -163,7 +167,16 @@ def test_form_width_case_and_spaces_make_no_difference(name: str, form: str, bef
 
 def test_domains_of_firms_and_of_providers() -> None:
     assert domain_of("a@Aoba.CO.jp") == "aoba.co.jp"
-    for address in ("a@gmail.com", "a@icloud.com", "a@yahoo.co.jp", "a@docomo.ne.jp", "a@blue.ocn.ne.jp", "a@nifty.com", None, ""):
+    for address in (
+        "a@gmail.com",
+        "a@icloud.com",
+        "a@yahoo.co.jp",
+        "a@docomo.ne.jp",
+        "a@blue.ocn.ne.jp",
+        "a@nifty.com",
+        None,
+        "",
+    ):
         assert domain_of(address) is None
 
 

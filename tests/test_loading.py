@@ -69,7 +69,7 @@ def test_scenarios_are_found_from_the_project_or_its_scenarios_folder(tmp_path: 
         (tmp_path / "scenarios" / other).mkdir()
         (tmp_path / "scenarios" / other / "x.html").touch()
     (tmp_path / "scenarios" / "gone" / "__pycache__").mkdir(parents=True)
-    (tmp_path / "scenarios" / "scoring.py").touch()
+    (tmp_path / "scenarios" / "notes.py").touch()
     assert find_scenarios(tmp_path) == find_scenarios(tmp_path / "scenarios") == made
     assert [loaded.scenario.id for loaded in load_all(tmp_path)] == ["a", "b"]
 

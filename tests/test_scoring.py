@@ -46,6 +46,9 @@ from mebae.scoring_loading import LoadedScoring, load_scoring
 from mebae.scoring_mapping import Mapping
 from mebae.scoring_model import LIMIT, By, Engagement, Graded, ScoringModel
 from mebae.timing import window
+from mebae.tracking import TrackingPlan
+from mebae.tracking_language import event as planned
+from mebae.tracking_language import one_of
 
 ROOT = Path(__file__).parents[1]
 START = datetime(2026, 4, 1, tzinfo=UTC)
@@ -721,10 +724,11 @@ def test_every_problem_is_reported_at_once_with_its_rule_and_the_nearest_name() 
 
 
 def test_rules_are_checked_against_the_tracking_plan_if_there_is_one() -> None:
+    trial = planned("Trial Started", properties={"plan": one_of("team")})
     written = Scoring(stages=[stage("a")], engagement=[engagement("t", tracked("Trial Startet"), 5)])
     assert compile_scoring(written).engagement[0].event.event == "Trial Startet"
     with pytest.raises(ScenarioError, match="did you mean 'Trial Started'"):
-        compile_scoring(written, events=["Trial Started"])
+        compile_scoring(written, plan=TrackingPlan((trial,)))
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,18 @@ SATO = "sato.kenji@aoba-seiki.example"
 
 def page(message_id: str, path: str = "/pricing", *, at: datetime = NOW, **who: Any) -> Incoming:
     return Incoming(
-        message_id=message_id, name="Page Viewed", properties={"path": path}, occurred_at=at, received_at=at, who=Who(**who)
+        message_id=message_id,
+        name="Page Viewed",
+        properties={"path": path},
+        occurred_at=at,
+        received_at=at,
+        who=Who(**who),
     )
 
 
-def identify(message_id: str, *, traits: dict[str, Any] | None = None, previous_id: str | None = None, **who: Any) -> Incoming:
+def identify(
+    message_id: str, *, traits: dict[str, Any] | None = None, previous_id: str | None = None, **who: Any
+) -> Incoming:
     return Incoming(
         message_id=message_id, name=IDENTIFIED, occurred_at=NOW, received_at=NOW, traits=traits or {}, previous_id=previous_id,
         who=Who(moves=True, **who),
@@ -42,7 +49,9 @@ def did(database: Database, email: str = SATO) -> list[tuple[str, str]]:
     def work(session: Session) -> list[tuple[str, str]]:
         lead = find_lead(session, email=email)
         assert lead is not None
-        rows = session.exec(select(Event).where(Event.lead_id == lead.id, Event.name == "Page Viewed").order_by(col(Event.seq)))
+        rows = session.exec(
+            select(Event).where(Event.lead_id == lead.id, Event.name == "Page Viewed").order_by(col(Event.seq))
+        )
         return [(row.message_id, row.properties["path"]) for row in rows]
 
     return database.read_now(work)
@@ -53,7 +62,12 @@ def rows(database: Database, table: type[Any]) -> int:
 
 
 def test_what_a_visitor_did_is_the_leads_once_it_says_who_it_is(database: Database) -> None:
-    store(database, page("p1", "/blog/a", anonymous_id="anon"), page("p2", anonymous_id="anon"), page("x", anonymous_id="other"))
+    store(
+        database,
+        page("p1", "/blog/a", anonymous_id="anon"),
+        page("p2", anonymous_id="anon"),
+        page("x", anonymous_id="other"),
+    )
     assert rows(database, Lead) == 0
 
     store(database, identify("i1", email=SATO, anonymous_id="anon"))
@@ -84,7 +98,9 @@ def test_identify_that_overtakes_the_page_view_before_it_changes_nothing(databas
 
 
 @pytest.mark.parametrize("again", ["p1", "i1"])
-def test_a_repeated_event_of_a_visitor_is_stored_once_before_and_after_it_joined(database: Database, again: str) -> None:
+def test_a_repeated_event_of_a_visitor_is_stored_once_before_and_after_it_joined(
+    database: Database, again: str
+) -> None:
     first, who = page("p1", anonymous_id="anon"), identify("i1", email=SATO, anonymous_id="anon")
     store(database, first)
     assert store(database, first) == Stored(duplicates=1)

@@ -14,6 +14,7 @@ from sqlmodel import Session
 from mebae.clock import WorldClock
 from mebae.errors import DatabaseUnavailable
 from mebae.http.body import HttpError
+from mebae.http.browsers import ANY_ORIGIN, Cors, browser_routes
 from mebae.http.intake import AWAY, Answer, HotPaths, Intake, refusal
 from mebae.store.database import Database
 from mebae.store.intake import IntakeWriter, Limits
@@ -27,18 +28,24 @@ def create_app(
     write_keys: Collection[str],
     clock: WorldClock,
     extra_routers: Iterable[APIRouter] = (),
-    limits: Limits = Limits(),
+    limits: Limits | None = None,
+    allowed_origins: Collection[str] = (ANY_ORIGIN,),
 ) -> FastAPI:
-    """The app. Without a write key nobody can send events; every request is answered 401."""
+    """The app. Without a write key nobody can send events; every request is answered 401.
+
+    `allowed_origins` are the web sites whose pages may send; any, unless said otherwise: their write key is public anyway.
+    """
     intake = Intake(IntakeWriter(database, limits), write_keys, clock)
     app = FastAPI(title="Mebae", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(_routes(database))
+    app.include_router(browser_routes(write_keys))
     for router in extra_routers:
         app.include_router(router)
     app.add_exception_handler(HttpError, _refusal)
     app.add_exception_handler(DatabaseUnavailable, _away)
     app.add_exception_handler(SQLAlchemyError, _away)
     app.add_middleware(HotPaths, intake=intake)
+    app.add_middleware(Cors, allowed=allowed_origins)
     return app
 
 

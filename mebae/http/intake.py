@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mebae.clock import WorldClock
 from mebae.errors import BadInput, DatabaseUnavailable, Overloaded
 from mebae.http.body import LARGEST_BODY, Glance, HttpError, glance, parse, too_large, unpack
-from mebae.http.segment import KINDS, MOST_EVENTS, Kind, key_in, read_batch
+from mebae.http.segment import PATHS, Kind, check_count, key_in, read_batch
 from mebae.store.intake import IntakeWriter
 
 log = structlog.get_logger()
@@ -35,15 +35,6 @@ SLOWEST_BODY = 30.0
 LOOKED_AT = 50
 """Events up to which a batch is read at once, so that the answer can name the bad ones. A larger one is read when it is
 applied, and its bad events are only in the quarantine."""
-
-PATHS: dict[str, Kind | None] = {
-    "/v1/batch": None,
-    "/v1/b": None,
-    "/beacon/v1/batch": None,
-    **{f"/v1/{kind}": kind for kind in KINDS},
-    **{f"/v1/{kind[0]}": kind for kind in KINDS},
-}
-"""Where events are sent to: the kind of a single one, None for a batch. The short ones are those of browsers."""
 
 _KEY_CURE = (
     "Send a write key of this server (MEBAE_WRITE_KEYS) as the user name of Basic auth, with an empty password, or as "
@@ -101,8 +92,8 @@ class Intake:
         if seen.body is not None:
             batch = read_batch(seen.body, clock=self._clock, received=received, size=len(raw), kind=kind)
             rejected = sorted(batch.rejected, key=lambda one: one.index)
-        elif seen.events > MOST_EVENTS:
-            read_batch({"batch": [None] * seen.events}, clock=self._clock, received=received, size=0)  # says why not
+        else:
+            check_count(seen.events)
         if seen.events:
             await self._writer.put(kind, raw, seen.events, received)
         if not rejected:

@@ -31,9 +31,7 @@ class Given(NamedTuple):
     """The message id or row that brought it: recorded once per cause."""
 
 
-def record(
-    session: Session, lead_id: int, given_at: datetime, how: str, source: str, wording: str, cause: str
-) -> None:
+def record(session: Session, lead_id: int, given_at: datetime, how: str, source: str, wording: str, cause: str) -> None:
     """Records one consent; nothing if this cause brought one before."""
     record_all(session, [Given(lead_id, given_at, how, source, wording, cause)])
 
@@ -41,7 +39,9 @@ def record(
 def record_all(session: Session, given: Iterable[Given]) -> None:
     """Records many in one statement, each once per cause, whoever else records it at the same time."""
     rows = [
-        one._replace(how=one.how[:LONGEST_NAME], source=one.source[:LONGEST_NAME], wording=one.wording[:LONGEST_WORDING])._asdict()
+        one._replace(
+            how=one.how[:LONGEST_NAME], source=one.source[:LONGEST_NAME], wording=one.wording[:LONGEST_WORDING]
+        )._asdict()
         for one in given
     ]
     if not rows:
@@ -50,7 +50,8 @@ def record_all(session: Session, given: Iterable[Given]) -> None:
     session.flush()
     # Sorted, so that two writers of the same causes wait for each other and do not deadlock.
     session.execute(
-        insert(Consent).on_conflict_do_nothing(index_elements=["cause"]), sorted(rows, key=lambda row: str(row["cause"]))
+        insert(Consent).on_conflict_do_nothing(index_elements=["cause"]),
+        sorted(rows, key=lambda row: str(row["cause"])),
     )
 
 

@@ -17,8 +17,10 @@ from mebae.store.tables import Event, Lead
 
 
 class LeadFacts(Facts):
-    """Facts of a lead's row, its score at this moment, its entry's properties and its stored events. Events are asked for when a condition needs them,
-    each question once: make a new one after storing more."""
+    """Facts of a lead's row, its score at this moment, its entry's properties and its stored events.
+
+    Events are asked for when a condition needs them, each question once: make a new one after storing more.
+    """
 
     def __init__(
         self,

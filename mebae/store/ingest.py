@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 from sqlalchemy import insert
@@ -18,7 +18,7 @@ from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
 from mebae.store import visitors
 from mebae.store.companies import companies_for
 from mebae.store.leads import Found, Who, apply_traits, gather, rename_user, settle
-from mebae.store.scoring import Touched, score_leads
+from mebae.store.scoring import Touched, active_scoring, score_leads
 from mebae.store.tables import Consent, Event, Lead, VisitorEvent
 from mebae.store.traits import read_traits
 
@@ -94,10 +94,12 @@ def store_events(session: Session, incoming: Sequence[Incoming], now: datetime) 
 
 
 def _store(session: Session, incoming: Sequence[Incoming], now: datetime) -> Stored:
-    first = {one.message_id: one for one in reversed(incoming)}
+    first: dict[str, Incoming] = {}
+    for one in incoming:
+        first.setdefault(one.message_id, one)
     # Before any lead is made: a repeated event must not bring back a lead that was erased meanwhile.
     known = stored_before(session, first)
-    fresh = [one for one in incoming if one.message_id not in known and first[one.message_id] is one]
+    fresh = [one for message_id, one in first.items() if message_id not in known]
     if not fresh:
         return Stored(duplicates=len(incoming))
     for one in fresh:
@@ -113,13 +115,12 @@ def _store(session: Session, incoming: Sequence[Incoming], now: datetime) -> Sto
     return stored
 
 
-
-
 def _store_named(session: Session, named: Sequence[tuple[Incoming, Who]], seen: visitors.Seen, now: datetime) -> int:
     found = gather(session, [who for _, who in named], now)
     # Again under the locks, where the same event on another connection has either been stored or waits for us.
     known = stored_before(session, [one.message_id for one, _ in named])
     log, new = EventLog(now), 0
+    log.scores = active_scoring(session) is not None
     for (one, who), its in zip(named, found, strict=True):
         if one.message_id in known:
             continue
@@ -142,7 +143,9 @@ def _join(log: EventLog, lead: Lead, kept: Sequence[VisitorEvent], now: datetime
         if event.traits:
             reading = read_traits(event.traits)
             reading.columns = {name: value for name, value in reading.columns.items() if getattr(lead, name) is None}
-            reading.attributes = {name: value for name, value in reading.attributes.items() if name not in lead.attributes}
+            reading.attributes = {
+                name: value for name, value in reading.attributes.items() if name not in lead.attributes
+            }
             if changed := apply_traits(lead, reading, now):
                 log.changed(lead, changed)
         silent = event.name == IDENTIFIED or event.occurred_at < now - STARTS_JOURNEYS_FOR
@@ -157,7 +160,11 @@ def _store_one(log: EventLog, one: Incoming, its: Found, now: datetime) -> None:
     if one.consent is not None:
         log.consent(lead, one.consent, one.occurred_at, one.message_id)
     if one.name == IDENTIFIED:
-        changed = its.learned | apply_traits(lead, read_traits(one.traits), now)
+        reading = read_traits(one.traits)
+        if log.scores and "score" in reading.columns:
+            # The score is ours to reckon. What another system says of it is kept as an attribute of its own.
+            reading.attributes["their_score"] = reading.columns.pop("score")
+        changed = its.learned | apply_traits(lead, reading, now)
         log.add(lead, one.message_id, IDENTIFIED, change(changed), one.occurred_at, one.received_at, routed=not changed)
         if changed:
             log.touch(lead, changed)
@@ -195,6 +202,8 @@ class EventLog:
         self._rows: list[dict[str, Any]] = []
         self._consents: list[dict[str, Any]] = []
         self._touched: dict[int, Touched] = {}
+        self.scores = False
+        """Whether there is a model, so that scores are reckoned and not told."""
         self.to_place: list[Lead] = []
         """Leads whose company is to be found: made here, or with another address or company."""
 

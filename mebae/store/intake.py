@@ -67,8 +67,8 @@ class _Row(NamedTuple):
 class IntakeWriter:
     """Keeps requests. Belongs to one event loop at a time; needs no starting, and `Database.close` ends what it has open."""
 
-    def __init__(self, database: Database, limits: Limits = Limits()) -> None:
-        self.limits = limits
+    def __init__(self, database: Database, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
         self._database = database
         self._waiting: deque[tuple[_Row, asyncio.Future[None]]] = deque()
         self._held = 0

@@ -288,7 +288,7 @@ def _make(session: Session, slots: Iterable[_Slot], now: datetime) -> set[_Slot]
     """Inserts new leads, in an order that all writers share, so that two who make the same ones wait and do not deadlock."""
     new = sorted(slots, key=lambda slot: (slot.email or "", slot.user_id or ""))
     for slot in new:
-        slot.lead = Lead(email=slot.email, user_id=slot.user_id, created_at=now, updated_at=now)
+        slot.lead = Lead(email=slot.email, user_id=slot.user_id, active_at=now, created_at=now, updated_at=now)
         session.add(slot.lead)
     if new:
         session.flush()

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
 from sqlalchemy import insert
-from sqlmodel import Session, col, or_, select
+from sqlalchemy import select as select_columns
+from sqlmodel import Session, SQLModel, col, select
 
 from mebae.events import BY_VERB
 from mebae.scoring import Event, EventLike, Move, Profile, Score, Tally, reckon, replay, time_dependent_until
@@ -25,7 +26,6 @@ from mebae.scoring_loading import LoadedScoring
 from mebae.scoring_mapping import Mapping
 from mebae.scoring_model import ScoringModel
 from mebae.store.conditions_sql import COLUMNS
-from mebae.store.tables import Event as EventRow
 from mebae.store.tables import Lead, PublishedScoring, ScoreChange, ScoringVersionRow
 from mebae.words import STAGES
 
@@ -299,7 +299,8 @@ def _falls(model: ScoringModel) -> bool:
 
 
 def _is_steady(scoring: Scoring) -> bool:
-    return all(id(rule.when) in scoring.model.steady for rule in (*scoring.model.fit, *scoring.model.exclusions))
+    whens = [*(rule.when for rule in scoring.model.fit), *(rule.when for rule in scoring.model.exclusions)]
+    return all(id(when) in scoring.model.steady for when in whens)
 
 
 def _tell(lead: Lead, account: Account, first: str, tale: Tale) -> None:
@@ -311,6 +312,15 @@ def _tell(lead: Lead, account: Account, first: str, tale: Tale) -> None:
         said = {"qualification": lead.qualification, "from": account.qualification or "none", "score": lead.score}
         tale.told.append(Told(lead, QUALIFIED, said))
     account.stage, account.qualification = lead.stage, lead.qualification
+
+
+def stored_events(session: Session, leads: Sequence[int]) -> Iterator[tuple[int, Event]]:
+    """Lead and event of everything that these leads did, in each lead's order."""
+    row = SQLModel.metadata.tables["events"].c
+    columns = (row.lead_id, row.message_id, row.name, row.properties, row.occurred_at)
+    query = select_columns(*columns).where(row.lead_id.in_(leads)).order_by(row.lead_id, row.seq)
+    for lead_id, message_id, name, properties, occurred_at in session.execute(query):
+        yield lead_id, Event(message_id, name, properties, occurred_at)
 
 
 # With time --------------------------------------------------------------------------------------------------------------
@@ -342,7 +352,10 @@ def refresh(session: Session, now: datetime, most: int = 500) -> int:
         if tally is None:
             continue
         profile = profile_of(lead, scoring.mapping)
-        moments = [next_change(scoring.model, tally, profile, now), time_dependent_until(scoring.model, tally, profile, now)]
+        moments = [
+            next_change(scoring.model, tally, profile, now),
+            time_dependent_until(scoring.model, tally, profile, now),
+        ]
         next_at = min((one for one in moments if one is not None), default=None)
         lead.score_changes_at = None if next_at is None else max(next_at, now + SOON)
     session.flush()

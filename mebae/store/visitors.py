@@ -62,10 +62,10 @@ def recognise(session: Session, events: Sequence[Incoming]) -> Seen:
     for one in events:
         who: Who | None = one.who
         if one.who.email is not None or one.who.user_id is not None:
-            for anonymous_id in (one.who.anonymous_id, one.previous_id):
-                if anonymous_id is not None:
-                    known[anonymous_id] = Who(email=one.who.email, user_id=one.who.user_id, anonymous_id=anonymous_id)
-                    seen.naming.add(anonymous_id)
+            for name in (one.who.anonymous_id, one.previous_id):
+                if name is not None:
+                    known[name] = Who(email=one.who.email, user_id=one.who.user_id, anonymous_id=name)
+                    seen.naming.add(name)
         else:
             who = known.get(one.who.anonymous_id or "")
         said.append(who)
@@ -97,7 +97,7 @@ def keep(session: Session, strangers: Sequence[Incoming], now: datetime) -> int:
     if not strangers:
         return 0
     ids = sorted({one.who.anonymous_id or "" for one in strangers})
-    _see(session, {anonymous_id: None for anonymous_id in ids}, now)
+    _see(session, dict.fromkeys(ids), now)
     rows = [
         {
             "anonymous_id": one.who.anonymous_id or "",

@@ -1,0 +1,68 @@
+"""What stands beside the scenarios: the tracking plan, the scoring model and the segments, read and checked together.
+
+They are read in the order in which they need each other, and give the words that scenarios are checked against. A file that
+is broken leaves its words unchecked, so that its own problems are not told again by every scenario.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from mebae.errors import Problem, ScenarioError
+from mebae.scoring_loading import LoadedScoring, load_scoring
+from mebae.segments import Saved
+from mebae.segments_loading import load_segments
+from mebae.tracking import TrackingPlan
+from mebae.tracking_loading import load_plan
+from mebae.vocabulary import Vocabulary
+
+Read = TypeVar("Read")
+
+UNKNOWN = Vocabulary(stages=None)
+"""What is known of the words of a scoring model that can not be read: nothing."""
+
+READERS: dict[str, Callable[[Path, Vocabulary], object]] = {}
+"""Further files, each read and checked with the words of those before it; a reader raises `ScenarioError`, and answers None
+if there is no such file."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The files beside the scenarios. What could not be read is None, and among the problems."""
+
+    known: Vocabulary
+    plan: TrackingPlan | None
+    scoring: LoadedScoring | None
+    segments: list[Saved] | None
+    others: dict[str, object]
+    """What `READERS` gave, by the name of the file."""
+    problems: tuple[Problem, ...]
+
+
+def load_beside(home: Path) -> Beside:
+    """Reads every file beside the scenarios of this `scenarios` folder; raises nothing, the problems are in the answer."""
+    problems: list[Problem] = []
+
+    def read(reader: Callable[[], Read]) -> Read | None:
+        try:
+            return reader()
+        except ScenarioError as error:
+            problems.extend(error.problems)
+            return None
+
+    home = Path(home).resolve()
+    plan = read(lambda: load_plan(home))
+    before = len(problems)
+    scoring = read(lambda: load_scoring(home, plan=plan))
+    if len(problems) > before:
+        known = replace(UNKNOWN, plan=plan)
+    else:
+        known = Vocabulary.of(scoring=None if scoring is None else (scoring.model, scoring.mapping), plan=plan)
+    segments = read(lambda: load_segments(home, known=known))
+    if segments is not None:
+        known = replace(known, segments=tuple(segment.id for segment in segments))
+    others = {name: read(lambda reader=reader: reader(home, known)) for name, reader in READERS.items()}  # type: ignore[misc]
+    return Beside(known, plan, scoring, segments, others, tuple(problems))

@@ -1,0 +1,115 @@
+"""The Temporal Schedules that run the jobs of `mebae.periodic`. Every worker makes sure of them when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+import structlog
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleCalendarSpec,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleRange,
+    ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
+from temporalio.service import RPCError
+
+from mebae import contracts
+from mebae.contracts import SweepInput
+from mebae.periodic import Daily, Every, Job
+from mebae.settings import Settings
+from mebae.timing import parse_time
+
+log = structlog.get_logger()
+
+CATCH_UP = timedelta(hours=12)
+"""A run that was missed because Temporal was away is made up for if it is not older than this."""
+
+
+async def ensure_schedules(client: Client, jobs: Iterable[Job], settings: Settings) -> None:
+    """Makes the schedules, and changes those whose times have changed. Any number of workers may do it at once.
+
+    A paused one stays paused. Under a world clock that runs at its own speed there are none: Temporal's time is the machine's.
+    """
+    if settings.clock_speed != 1.0:
+        return
+    for job in jobs:
+        try:
+            await _ensure(client, job)
+        except RPCError as error:
+            log.warning(
+                "schedule.missing",
+                job=job.name,
+                problem=error.status.name.lower(),
+                cure="until Temporal takes it, let a cron job call mebae sweep",
+            )
+
+
+async def _ensure(client: Client, job: Job) -> None:
+    wanted = _schedule(job)
+    try:
+        await client.create_schedule(schedule_id(job), wanted)
+        log.info("schedule.made", job=job.name, when=str(job.when))
+    except ScheduleAlreadyRunningError:
+        handle = client.get_schedule_handle(schedule_id(job))
+
+        async def change(there: ScheduleUpdateInput) -> ScheduleUpdate | None:
+            schedule = there.description.schedule
+            # An update that changes nothing would still make Temporal forget the runs that are to be made up for.
+            if await _input_of(client, schedule) == _input(job):
+                return None
+            log.info("schedule.changed", job=job.name, when=str(job.when))
+            schedule.spec, schedule.action, schedule.policy = wanted.spec, wanted.action, wanted.policy
+            return ScheduleUpdate(schedule)
+
+        await handle.update(change)
+
+
+def schedule_id(job: Job) -> str:
+    return f"sweep/{job.name}"
+
+
+def _input(job: Job) -> SweepInput:
+    return SweepInput(job=job.name, when=str(job.when))
+
+
+async def _input_of(client: Client, schedule: Schedule) -> SweepInput | None:
+    """What a schedule that is there starts its job with."""
+    action = schedule.action
+    if not isinstance(action, ScheduleActionStartWorkflow):
+        return None
+    try:
+        [found] = await client.data_converter.decode(action.args, [SweepInput])
+    except (ValueError, RuntimeError):  # of another version
+        return None
+    return found if isinstance(found, SweepInput) else None
+
+
+def _schedule(job: Job) -> Schedule:
+    return Schedule(
+        action=ScheduleActionStartWorkflow(
+            contracts.SWEEP,
+            _input(job),
+            id=schedule_id(job),  # Temporal puts the time behind it
+            task_queue=contracts.SWEEPS_QUEUE,
+            static_summary=job.title,
+        ),
+        spec=_spec(job.when),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=CATCH_UP),
+    )
+
+
+def _spec(when: Daily | Every) -> ScheduleSpec:
+    if isinstance(when, Every):
+        return ScheduleSpec(intervals=[ScheduleIntervalSpec(every=when.span)])
+    at = parse_time(when.at)
+    calendar = ScheduleCalendarSpec(hour=[ScheduleRange(at.hour)], minute=[ScheduleRange(at.minute)], comment=str(when))
+    return ScheduleSpec(calendars=[calendar], time_zone_name=when.zone)
