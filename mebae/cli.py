@@ -18,6 +18,8 @@ commands = typer.Typer(
 )
 journeys = typer.Typer(help="What ops do with running journeys.", no_args_is_help=True)
 commands.add_typer(journeys, name="journeys")
+segments = typer.Typer(help="Saved conditions on leads, and who is in them.", invoke_without_command=True)
+commands.add_typer(segments, name="segments")
 
 WorkflowId = Annotated[str, typer.Argument(help="As `starter.py list` and the Temporal UI show it: journey/…")]
 
@@ -47,7 +49,7 @@ def demo(
 def check(
     scenario: Annotated[str | None, typer.Argument(help="The scenario's id; all of them if left out.")] = None,
 ) -> None:
-    """Reads the scenarios as the worker would, and lists every problem with its file and step."""
+    """Reads the scenarios, and scoring, events and segments beside them, as the worker would; lists every problem with its place."""
     from mebae.programs.check import check
 
     if not check(scenario):
@@ -56,14 +58,99 @@ def check(
 
 @commands.command("import-leads")
 def import_leads(
-    file: Annotated[Path, typer.Argument(help="A CSV file with a header line.")],
+    file: Annotated[Path, typer.Argument(help="A CSV file or an Excel workbook (.xlsx) with a line of headings.")],
     list_name: Annotated[str | None, typer.Option("--list", metavar="NAME", help="The list's name; the file's if left out.")] = None,
+    sheet: Annotated[str | None, typer.Option(help="Of a workbook: the sheet's name or number; else the first one.")] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="HEADING=FIELD", help="What a column means: 'ご所属=company', 'Q1=lead.budget', '備考=ignore'."),
+    ] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The same in a YAML file; FILE.map.yaml beside the list is found by itself.")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Where these leads come from; the list's name if left out.")] = None,
+    campaign: Annotated[str | None, typer.Option(help="The campaign that brought them.")] = None,
+    consent: Annotated[
+        str | None, typer.Option(metavar="HOW", help="That they agreed to get mail, and how: business-card, form, …")
+    ] = None,
+    consent_wording: Annotated[str | None, typer.Option(metavar="TEXT", help="The words that they were shown.")] = None,
+    consent_date: Annotated[str | None, typer.Option(metavar="DATE", help="When they agreed (2026-04-01); today if left out.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Says what would happen, and writes nothing.")] = False,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Writes every problem, line by line, into this file.")] = None,
 ) -> None:
-    """Imports leads from a CSV file. Bad rows are listed and left out; the same file twice changes nothing."""
+    """Imports leads from a CSV file or Excel workbook. Bad rows are listed and left out; the same file twice changes nothing."""
     from mebae.programs.importing import import_file
 
-    if not import_file(file, list_name):
+    if not import_file(
+        file, list_name, sheet=sheet, maps=maps or [], mapping=mapping, source=source, campaign=campaign, consent=consent,
+        consent_wording=consent_wording, consent_date=consent_date, dry_run=dry_run, report_file=report,
+    ):  # fmt: skip
         raise typer.Exit(1)
+
+
+@commands.command("export-leads")
+def export_leads(
+    file: Annotated[Path, typer.Argument(help="The file to write, .csv or .xlsx by its name.")],
+    segment: Annotated[str | None, typer.Option(metavar="ID", help="Only the leads that are in this segment now.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Only these, such as email,name,tags,lead.budget; else all that imports read.")
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="Of a CSV file: utf-8-sig (Excel opens it), utf-8 or cp932.")] = "utf-8-sig",
+) -> None:
+    """Writes leads into a CSV file or Excel workbook, under the headings that import-leads reads."""
+    from mebae.programs.exporting import export_file
+
+    export_file(file, segment, columns, encoding)
+
+
+@segments.callback()
+def list_segments(context: typer.Context) -> None:
+    """Lists the segments of scenarios/segments.py, each with how many leads are in it now."""
+    if context.invoked_subcommand is None:
+        from mebae.programs.segments import list_segments
+
+        list_segments()
+
+
+@segments.command("show")
+def show_segment(
+    segment: Annotated[str, typer.Argument(help="The segment's id, such as dormant.")],
+    limit: Annotated[int, typer.Option(min=1, help="How many leads to list.")] = 50,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all of them into this file instead.")] = None,
+) -> None:
+    """Lists the leads that are in a segment now, with when a sweep found them in it."""
+    from mebae.programs.segments import show_segment
+
+    show_segment(segment, limit=limit, file=csv)
+
+
+@commands.command()
+def sweep(
+    segment: Annotated[str | None, typer.Argument(help="The segment's id; all of them if left out.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say who would join.")] = False,
+) -> None:
+    """Looks now who has become a member of a segment, as Temporal does every morning: each of them gets the event Segment Joined."""
+    from mebae.programs.segments import sweep
+
+    sweep(segment, dry_run=dry_run)
+
+
+@commands.command("events")
+def list_events(
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="From a day on (2026-04-01), or for a span up to now (30d, 12h, 2w).")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the latest events of each name are looked into.")] = 200,
+) -> None:
+    """Lists the events that came, beside the tracking plan of scenarios/events.py.
+
+    Says how often each name came and of how many leads; which names are not in the plan, with the planned one that was
+    probably meant; which properties are unknown, of the wrong kind or missing; and which planned events never came.
+    An event is never refused because of the plan.
+    """
+    from mebae.programs.events import show_events
+
+    show_events(since, sample)
 
 
 @journeys.command()

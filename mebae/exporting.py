@@ -8,17 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 from sqlalchemy import ColumnElement, and_, func, true
 from sqlmodel import Session, col, select
 
 from mebae.columns import FIELDS, OWN
-from mebae.conditions import Condition
 from mebae.errors import BadInput, did_you_mean
 from mebae.sheets import writing
-from mebae.store.conditions_sql import to_sql
 from mebae.store.database import Database
-from mebae.store.tables import Lead, SegmentRow
+from mebae.store.segments import belongs, segment_to_sweep
+from mebae.store.tables import Lead
 from mebae.store.traits import COLUMNS, field_of
 
 ALWAYS = ("email", "user_id", *COLUMNS, "first_source", "first_campaign", "last_source", "last_campaign")
@@ -34,7 +33,6 @@ PAGE = 1000
 MOST_ATTRIBUTES = 500
 EXCEL_ROWS = 1_048_575
 _EXACT = 2**53
-_CONDITION: TypeAdapter[Condition] = TypeAdapter(Condition)
 
 
 class ExportReport(BaseModel):
@@ -58,8 +56,8 @@ def export_leads(
 ) -> ExportReport:
     """Writes every lead that is not erased, or those of a segment as of now, into `path` (.csv or .xlsx), oldest first.
 
-    `columns` are headings of `ALWAYS`, `ON_DEMAND` or `lead.name`; all of the first and all attributes if None. `BadInput` for a
-    segment or column that is not there.
+    `columns` are headings of `ALWAYS`, `ON_DEMAND` or `lead.name`; all of the first and all attributes if None. `BadInput` or
+    `NotFound` for a column or segment that is not there.
     """
     path = Path(path)
     if encoding not in ENCODINGS:
@@ -170,20 +168,4 @@ def _kept(where: ColumnElement[bool]) -> ColumnElement[bool]:
 def _whose(session: Session, segment: str | None, now: datetime) -> ColumnElement[bool]:
     if segment is None:
         return true()
-    row = session.get(SegmentRow, segment)
-    if row is None or not row.active:
-        known = session.exec(
-            select(SegmentRow.segment).where(col(SegmentRow.active)).order_by(SegmentRow.segment)
-        ).all()
-        listed = (
-            did_you_mean(segment, known)
-            if known
-            else ": none is published yet; the worker publishes scenarios/segments.py"
-        )
-        raise BadInput(f"there is no segment '{segment}'{listed}")
-    try:
-        return to_sql(_CONDITION.validate_json(row.condition), now)
-    except ValidationError:
-        raise BadInput(
-            f"the segment '{segment}' was published by another version of Mebae: restart the worker"
-        ) from None
+    return belongs(session, segment_to_sweep(session, segment), now)

@@ -30,7 +30,9 @@ class Mark(BaseModel):
 class Work(Protocol):
     """Does a job in steps. `now` is asked anew for each, as a long job's time passes."""
 
-    def __call__(self, database: Database, now: Callable[[], datetime], mark: Mark | None = None, /) -> Iterator[Mark]: ...
+    def __call__(
+        self, database: Database, now: Callable[[], datetime], mark: Mark | None = None, /
+    ) -> Iterator[Mark]: ...
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,11 @@ class Tally:
 
     @classmethod
     def load(cls, text: str) -> Self:
-        data = json.loads(text)
+        return cls.of_data(json.loads(text))
+
+    @classmethod
+    def of_data(cls, data: Mapping[str, Any]) -> Self:
+        """What `dump` wrote, already read as JSON."""
         kept = {key: [Kept(*one) for one in its] for key, its in data["kept"].items()}
         return cls(version=data["version"], kept=kept, newest=data["newest"])
 
@@ -245,9 +249,29 @@ def distinct(events: Iterable[EventLike]) -> list[EventLike]:
     return sorted(first.values(), key=_order)
 
 
-def reckon(model: ScoringModel, tally: Tally, profile: Profile, now: datetime, *, held: str | None = None) -> Score:
-    """The score at `now` from a tally. `held` is the stage that the lead has had so far (the first if None)."""
-    return _reckon(_Facts(model, tally, profile, now), held)
+def reckon(
+    model: ScoringModel,
+    tally: Tally,
+    profile: Profile,
+    now: datetime,
+    *,
+    held: str | None = None,
+    known: dict[int, bool] | None = None,
+) -> Score:
+    """The score at `now` from a tally. `held` is the stage that the lead has had so far (the first if None).
+
+    `known`: what the model's `steady` conditions say of this profile, by the identity of the condition, if that is known.
+    """
+    return _reckon(_Facts(model, tally, profile, now, known), held)
+
+
+def facts_at(
+    model: ScoringModel, tally: Tally, profile: Profile, now: datetime, *, held: str | None = None
+) -> Facts:
+    """What the model's own conditions are asked of: the score and the stage of this moment, the events that count."""
+    facts = _Facts(model, tally, profile, now)
+    _reckon(facts, held)
+    return facts
 
 
 def _reckon(facts: _Facts, held: str | None) -> Score:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from pydantic import TypeAdapter
 
 from mebae.checking import Checker
 from mebae.conditions import Condition, parts_of, refs_of
-from mebae.errors import did_you_mean
 from mebae.segments_language import Segment
 from mebae.timing import Duration
 
@@ -78,12 +77,3 @@ def _report_impossible(condition: Condition, checker: Checker, place: str) -> No
         for span in (getattr(part, "within", None), getattr(part, "span", None)):
             if isinstance(span, Duration) and span.business_days:
                 checker.report(None, f"{place}a condition counts no business days: write days(…)")
-
-
-def unknown_segments(named: Collection[str], known: Collection[str]) -> list[str]:
-    """What is wrong with the segments that a scenario names, as ends of sentences."""
-    return [
-        f"there is no segment '{name}' in segments.py{did_you_mean(name, known)}"
-        for name in named
-        if "*" not in name and name not in known
-    ]

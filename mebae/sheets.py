@@ -31,7 +31,7 @@ _FORMULA = re.compile("'*[=+\\-@＝＋－＠\t\r]")
 _GUARDED = re.compile("'+[=+\\-@＝＋－＠\t\r]")
 _NOTHING = frozenset({"#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!"})
 """What Excel writes where a formula failed: nothing is known there."""
-_CHUNK = 1024 * 1024
+_CHUNK = 64 * 1024
 _ROWS = 500
 
 
@@ -208,8 +208,7 @@ def _chosen(path: Path, book: Any, wanted: str | None) -> str:
         return wanted
     if wanted.isdigit() and 1 <= int(wanted) <= len(names):
         return str(names[int(wanted) - 1])
-    shown = ", ".join(f"'{name}'" for name in names)
-    raise BadInput(f"{path}: there is no sheet '{wanted}'{did_you_mean(wanted, names)}: it has {shown}")
+    raise BadInput(f"{path}: there is no sheet '{wanted}'{did_you_mean(wanted, names)}")
 
 
 def _decodes(path: Path) -> tuple[str, str]:

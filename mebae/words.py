@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-STAGES = ("awareness", "interest", "consideration")
-"""The stages in their order: 認知 → 興味 → 検討. The user's scoring model may name others."""
+STAGE_TITLES = {"awareness": "認知", "interest": "興味", "consideration": "検討"}
+"""The stages in their order, with what people call them. The user's scoring model may name others."""
+
+STAGES = tuple(STAGE_TITLES)
 
 QUALIFICATIONS = ("none", "mql", "accepted", "sql", "opportunity", "won", "lost")
 

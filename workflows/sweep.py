@@ -24,7 +24,7 @@ class SweepWorkflow:
 
     @workflow.run
     async def run(self, start: SweepInput) -> Swept:
-        return await workflow.execute_activity(
+        done: Swept = await workflow.execute_activity(
             contracts.RUN_JOB,
             start,
             result_type=Swept,
@@ -33,3 +33,4 @@ class SweepWorkflow:
             retry_policy=TRIES,
             summary=start.job,
         )
+        return done

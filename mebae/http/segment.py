@@ -129,6 +129,9 @@ class _Reader:
         if kind != "group":
             traits = traits | _object(event, "traits")
         who = _who(event, traits, properties if kind in _SAYS_WHO else {}, moves=kind == "identify")
+        previous = None
+        if kind == "alias":
+            who, previous = _renamed(event, who)
         kept: dict[str, Any] = {}
         if kind == "identify":
             kept = storable(traits)
@@ -151,7 +154,7 @@ class _Reader:
                 "received_at": self._received_at,
                 "who": who,
                 "traits": kept,
-                "previous_id": _previous(event, who) if kind == "alias" else None,
+                "previous_id": previous,
                 "source": source,
                 "campaign": campaign,
                 "consent": None,
@@ -252,16 +255,18 @@ def _who(event: Mapping[str, Any], traits: Mapping[str, Any], properties: Mappin
     return made(Who, {"email": email, "user_id": user_id, "anonymous_id": anonymous_id, "moves": moves})
 
 
-def _previous(event: Mapping[str, Any], who: Who) -> str | None:
-    """Of an alias: what the lead was called before; None if that is what it is called now (a browser can say so)."""
+def _renamed(event: Mapping[str, Any], who: Who) -> tuple[Who, str | None]:
+    """Of an alias: who it is, and what the lead was called before; None if that is what it is called now, as browsers can say."""
     previous = _identifier(event.get("previousId"), "previousId")
     if previous is None:
         raise _Bad('is an alias that does not say of whom: set "previousId"')
     if who.user_id is None and who.email is None:
         raise _Bad('is an alias without a new id: set "userId"')
-    if "@" in previous:
-        previous = address_of(previous) or previous
-    return None if previous in (who.user_id, who.email) else previous
+    address = address_of(previous) if "@" in previous else None
+    if address is not None and who.email is None:  # it was known by its address, and now has an id too
+        return who.model_copy(update={"email": address}), None
+    previous = address or previous
+    return who, None if previous in (who.user_id, who.email) else previous
 
 
 def _of_company(event: Mapping[str, Any]) -> dict[str, Any]:

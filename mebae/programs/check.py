@@ -1,4 +1,4 @@
-"""`mebae check`: what the worker would say of the scenarios."""
+"""`mebae check`: what the worker would say of the scenarios, and of the files beside them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
+from mebae.beside import Beside, load_beside
 from mebae.errors import NotFound, Problem, ScenarioError
-from mebae.loading import Loaded, find_scenarios, load_all, load_scenario
+from mebae.loading import Loaded, find_scenarios, load_scenario
 from mebae.programs.house import find_root
 from mebae.programs.screen import screen
+from mebae.scoring_loading import SCORING_FILE
+from mebae.segments_loading import SEGMENTS_FILE
+from mebae.tracking_loading import EVENTS_FILE
 from mebae.wiring import plain_settings
 
 
@@ -20,20 +24,44 @@ def check(scenario: str | None) -> bool:
     root = find_root()
     home = root / plain_settings().scenarios
     activities = registered(root)
-    try:
-        if scenario is None:
-            loaded = load_all(home, activities=activities)
-        else:
-            folders = {folder.name.replace("_", "-"): folder for folder in find_scenarios(home)}
-            name = scenario.replace("_", "-")
-            if name not in folders:
-                raise NotFound("scenario", scenario, folders)
-            loaded = [load_scenario(folders[name], activities=activities)]
-    except ScenarioError as error:
-        _show_problems(error.problems)
+    folders = {folder.name.replace("_", "-"): folder for folder in find_scenarios(home)}
+    if scenario is not None:
+        name = scenario.replace("_", "-")
+        if name not in folders:
+            raise NotFound("scenario", scenario, folders)
+        folders = {name: folders[name]}
+    beside = load_beside(home)
+    problems = list(beside.problems)
+    loaded: list[Loaded] = []
+    for folder in folders.values():
+        try:
+            loaded.append(load_scenario(folder, activities=activities, known=beside.known))
+        except ScenarioError as error:
+            problems.extend(error.problems)
+    if problems:
+        _show_problems(problems)
         return False
     screen().print(_table(loaded))
+    for line in _said(beside):
+        screen().print(f"[green]✓[/] {escape(line)}")
     return True
+
+
+def _said(beside: Beside) -> list[str]:
+    """What stands beside the scenarios, a line a file."""
+    lines = []
+    if beside.scoring is not None:
+        model = beside.scoring.model
+        stages = " → ".join(stage.title or stage.id for stage in model.stages)
+        rules = len(model.fit) + len(model.engagement) + len(model.exclusions)
+        lines.append(f"{SCORING_FILE}: version {beside.scoring.version}, {rules} rules, stages {stages}")
+    if beside.plan is not None:
+        lines.append(
+            f"{EVENTS_FILE}: {len(beside.plan.own)} events of your own, {len(beside.plan.events)} with the standard ones"
+        )
+    if beside.segments:
+        lines.append(f"{SEGMENTS_FILE}: {', '.join(segment.id for segment in beside.segments)}")
+    return lines + [f"{name}: read" for name, found in beside.others.items() if found is not None]
 
 
 def registered(root: Path) -> list[str] | None:
@@ -54,7 +82,9 @@ def _show_problems(problems: list[Problem]) -> None:
     console = screen()
     for problem in problems:
         step = f" [cyan]step '{escape(problem.step)}'[/]" if problem.step else ""
-        console.print(f"[bold red]✗[/] [bold]{escape(problem.file)}[/]{step}: {escape(problem.message)}", soft_wrap=True)
+        console.print(
+            f"[bold red]✗[/] [bold]{escape(problem.file)}[/]{step}: {escape(problem.message)}", soft_wrap=True
+        )
     console.print(f"{len(problems)} problem(s)", style="red")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from mebae.conditions import (
     All,
     Among,
@@ -19,11 +22,12 @@ from mebae.conditions import (
     Tagged,
     refs_of,
 )
-from mebae.events import BY_NAME
+from mebae.events import BY_NAME, IDENTIFIED, REQUESTED
 from mebae.graph import Branch, Graph, Split, Step, WaitFor, targets
 from mebae.timing import Duration
 
 _SIGNS = {"eq": "is", "gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+_LISTS = {"lead.tags": "tagged", "lead.topics": "interested in", "lead.excluded": "excluded as"}
 
 
 def condition_words(condition: Condition) -> str:
@@ -43,7 +47,7 @@ def condition_words(condition: Condition) -> str:
         case Known():
             return f"{_name(condition.ref)} is known"
         case Tagged():
-            return f"tagged {condition.to}"
+            return f"{_LISTS[condition.ref]} {condition.to}"
         case OlderThan():
             return f"{_name(condition.ref)} is older than {span_words(condition.span)}"
         case Did():
@@ -51,11 +55,18 @@ def condition_words(condition: Condition) -> str:
             within = f" within {span_words(condition.within)}" if condition.within is not None else ""
             return event_words(condition.pattern) + often + within
         case All():
-            return " and ".join(condition_words(part) for part in condition.of)
+            return " and ".join(_inside(part) for part in condition.of)
         case Any_():
-            return " or ".join(condition_words(part) for part in condition.of)
+            return " or ".join(_inside(part) for part in condition.of)
+        case Not(of=Compare(op="eq", ref=ref, to=to)):
+            return f"{_name(ref)} is not {to}"
         case Not():
             return f"not ({condition_words(condition.of)})"
+
+
+def _inside(part: Condition) -> str:
+    """A part of several, so that nobody has to know whether "and" or "or" binds tighter."""
+    return f"({condition_words(part)})" if isinstance(part, (All, Any_)) else condition_words(part)
 
 
 def event_words(pattern: Pattern) -> str:
@@ -66,6 +77,35 @@ def event_words(pattern: Pattern) -> str:
     spec = BY_NAME.get(pattern.event)
     verb = spec.verb.replace("_", " ") if spec is not None else pattern.event
     return " ".join([verb, *(_match(value) for value in pattern.where.values())])
+
+
+def happened_words(name: str, properties: Mapping[str, Any]) -> str:
+    """One event that happened, in a line.
+
+    >>> happened_words("Content Downloaded", {"content": "whitepaper-7", "pages": 12})
+    'downloaded whitepaper-7'
+    >>> happened_words("Trial Started", {"plan": "pro", "seats": 5})
+    'Trial Started, plan pro, seats 5'
+    """
+    if name == IDENTIFIED:
+        changed = properties.get("changed")
+        return f"changed: {', '.join(map(str, changed))}" if isinstance(changed, list) and changed else "said who it is"
+    if name == REQUESTED:
+        return f"was asked into {properties.get('scenario', 'a scenario')}"
+    spec = BY_NAME.get(name)
+    if spec is None:
+        plain = [f"{key} {value}" for key, value in properties.items() if isinstance(value, (str, int, float))]
+        return _short(", ".join([name, *plain[:3]]))
+    value = properties.get(spec.property) if spec.property else None
+    words = spec.verb.replace("_", " ") + (f" {value}" if value not in (None, "") else "")
+    if spec.names == "mail" and properties.get("verdict", "human") != "human":
+        words += f" (by a machine: {properties['verdict']})"
+    return _short(words)
+
+
+def _short(words: str, most: int = 120) -> str:
+    words = " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
+    return words if len(words) <= most else words[: most - 1] + "…"
 
 
 def span_words(span: Duration) -> str:

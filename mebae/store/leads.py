@@ -17,12 +17,14 @@ from typing import Any, TypeVar
 import structlog
 from email_validator import EmailNotValidError, validate_email
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session, SQLModel, col, or_, select
 
 from mebae.errors import BadInput
 from mebae.store.tables import Lead
 from mebae.store.traits import COLUMNS, Reading, fitting, full_name, read_traits
+from mebae.words import QUALIFICATIONS, STAGES
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -117,7 +119,10 @@ def upsert_lead(
 
 def rename_user(session: Session, old: str, new: str) -> None:
     """Gives a lead known by the user id `old` the user id `new`, unless another lead has it: then both stay as they are."""
-    rows = {lead.user_id: lead for lead in session.exec(select(Lead).where(col(Lead.user_id).in_([old, new])).with_for_update())}
+    rows = {
+        lead.user_id: lead
+        for lead in session.exec(select(Lead).where(col(Lead.user_id).in_([old, new])).with_for_update())
+    }
     if old in rows and new not in rows:
         rows[old].user_id = new
         session.flush()
@@ -273,7 +278,7 @@ def gather(session: Session, whos: Sequence[Who], now: datetime) -> list[Found]:
         book.enter(_Slot(lead_id, email, user_id, was=(email, user_id)))
     taken = [book.take(who) for who in whos]
     made = _make(session, (slot for slot in book.slots if slot.id is None and slot.same_as is None), now)
-    _lock(session, {slot.id: slot for slot in book.slots if slot.id is not None and slot not in made}, now)
+    _lock(session, {slot.id: slot for slot in book.slots if slot.id is not None}, now)
     if book.two_leads:
         log.info("leads.same_person_twice", count=book.two_leads)
     found = []
@@ -287,15 +292,26 @@ def gather(session: Session, whos: Sequence[Who], now: datetime) -> list[Found]:
 def _make(session: Session, slots: Iterable[_Slot], now: datetime) -> set[_Slot]:
     """Inserts new leads, in an order that all writers share, so that two who make the same ones wait and do not deadlock."""
     new = sorted(slots, key=lambda slot: (slot.email or "", slot.user_id or ""))
-    for slot in new:
-        slot.lead = Lead(email=slot.email, user_id=slot.user_id, active_at=now, created_at=now, updated_at=now)
-        session.add(slot.lead)
     if new:
-        session.flush()
-    for slot in new:
-        assert slot.lead is not None
-        slot.id = slot.lead.id
+        # Not as objects: making 500 of them takes longer than inserting their rows.
+        table = SQLModel.metadata.tables["leads"]
+        rows = [
+            _blank()
+            | {"email": slot.email, "user_id": slot.user_id, "active_at": now, "created_at": now, "updated_at": now}
+            for slot in new
+        ]
+        ids = session.execute(insert(table).returning(table.c.id, sort_by_parameter_order=True), rows).scalars()
+        for slot, lead_id in zip(new, ids, strict=True):
+            slot.id, slot.was = lead_id, (slot.email, slot.user_id)
     return set(new)
+
+
+def _blank() -> dict[str, Any]:
+    """What a new lead has in every column that needs a value."""
+    return {
+        "language": "ja", "score": 0, "stage": STAGES[0], "qualification": QUALIFICATIONS[0], "last_seq": 0,
+        "tags": [], "attributes": {}, "topics": [], "excluded": [],
+    }  # fmt: skip
 
 
 def _lock(session: Session, slots: Mapping[int, _Slot], now: datetime) -> None:

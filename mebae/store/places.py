@@ -5,8 +5,10 @@ A place is the row itself: its `starts_at`. A row that is refused when its day h
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from sqlalchemy import Integer, literal, text, union_all
 from sqlalchemy import select as columns
@@ -60,14 +62,15 @@ def _days(session: Session, scenario: str, now: datetime, zone: str) -> list[int
     if known is None or known[0] is not transaction:
         if session.get_bind().dialect.name == "postgresql":  # on SQLite every writing transaction is alone anyway
             session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        known = session.info[_KNOWN] = (transaction, {})
-    days: list[int] = known[1].setdefault((scenario, _midnight(now, 0, zone)), [])
+        booked: dict[tuple[str, datetime], list[int]] = defaultdict(list)
+        known = session.info[_KNOWN] = (transaction, booked)
+    days: list[int] = known[1][scenario, _midnight(now, 0, zone)]
     return days
 
 
 def _taken(session: Session, scenario: str, now: datetime, zone: str, ahead: int) -> list[int]:
     edges = [_midnight(now, ahead + day, zone) for day in range(DAYS_AT_ONCE + 1)]
-    return _count(session, scenario, list(zip(edges, edges[1:], strict=False)))
+    return _count(session, scenario, list(pairwise(edges)))
 
 
 def _count(session: Session, scenario: str, spans: Sequence[tuple[datetime, datetime]]) -> list[int]:
@@ -87,7 +90,7 @@ def _count(session: Session, scenario: str, spans: Sequence[tuple[datetime, date
         )
         for number, (begin, end) in enumerate(spans)
     ]
-    found = dict(session.execute(union_all(*counts)).tuples().all())
+    found = dict(session.execute(union_all(*counts)).all())
     return [found[number] for number in range(len(spans))]
 
 

@@ -122,19 +122,17 @@ class Account:
     qualification: str | None = None
 
     def dump(self) -> str:
-        data = {
-            "tally": None if self.tally is None else self.tally.dump(),
-            "given": [[rule, event, worth] for (rule, event), worth in self.given.items()],
-            "told": [self.stage, self.qualification],
-        }
-        return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        tally = "null" if self.tally is None else self.tally.dump()
+        given = [[rule, event, worth] for (rule, event), worth in self.given.items()]
+        rest = json.dumps({"given": given, "told": [self.stage, self.qualification]}, ensure_ascii=False, separators=(",", ":"))
+        return f'{{"tally":{tally},{rest[1:]}'
 
     @classmethod
     def of(cls, lead: Lead) -> Self:
         if lead.tally is None:
             return cls()
         data = json.loads(lead.tally)
-        tally = None if data["tally"] is None else Tally.load(data["tally"])
+        tally = None if data["tally"] is None else Tally.of_data(data["tally"])
         return cls(tally, {(rule, event): worth for rule, event, worth in data["given"]}, *data["told"])
 
 
@@ -222,12 +220,15 @@ class _Work:
             # Known from before anything was told of it: what it is already is no news.
             account.stage, account.qualification = one.lead.stage, one.lead.qualification
         self._due = self.needs_history = False
+        self._anew = True
+        """Whether it may be another than at the last scoring, for rules that look at what a lead is."""
         if scoring is None:
             return
         if account.tally is None or one.lead.scoring_version != scoring.version:
             account.tally = None
             self._due, self.needs_history = True, has_history
             return
+        self._anew = one.changed
         due = one.lead.score_changes_at
         self._due = one.changed or (due is not None and due <= now)
         for event in one.events:
@@ -248,7 +249,8 @@ class _Work:
             account.tally, moves = lived.tally, lived.moves
         elif account.tally is None:
             account.tally = Tally.of(scoring.model, self.events)
-        found = reckon(scoring.model, account.tally, profile, now, held=lead.stage)
+        known = None if self._anew else _as_before(scoring.model, account, lead)
+        found = reckon(scoring.model, account.tally, profile, now, held=lead.stage, known=known)
         write_score(lead, account, scoring, profile, found, now, tale)
         become(lead, scoring.model, found, moves)
 
@@ -292,6 +294,13 @@ def become(lead: Lead, model: ScoringModel, found: Score, moves: Iterable[Move] 
     if lead.qualification == "none":
         rules = {*found.qualifications, *(move.to for move in moves if move.kind == "qualification")}
         lead.qualification = next((to for to in BY_RULES if to in rules), "none")
+
+
+def _as_before(model: ScoringModel, account: Account, lead: Lead) -> dict[int, bool]:
+    """What the conditions that only a change of attributes can change said at the last scoring."""
+    known = {id(rule.when): (rule.id, None) in account.given for rule in model.fit}
+    known.update({id(rule.when): rule.id in lead.excluded for rule in model.exclusions})
+    return known
 
 
 def _falls(model: ScoringModel) -> bool:

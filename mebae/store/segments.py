@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import ColumnElement, and_, delete, exists, insert, not_
@@ -117,7 +117,7 @@ def size_of(session: Session, saved: Saved, now: datetime) -> Size:
     query = columns(
         func.count(), func.count(col(SegmentMember.lead_id)), func.min(Lead.scored_at)
     ).select_from(Lead).outerjoin(SegmentMember, _membership(saved.id))  # fmt: skip
-    now_in, swept, scored_at = session.execute(query.where(belongs(session, saved, now))).tuples().one()
+    now_in, swept, scored_at = session.execute(query.where(belongs(session, saved, now))).one()
     return Size(now_in, swept, scored_at)
 
 
@@ -135,17 +135,25 @@ def members(
 
 
 def _page(session: Session, saved: Saved, now: datetime, after: int, most: int) -> list[Row]:
-    query = (
+    query = _rows(saved).where(col(Lead.id) > after, belongs(session, saved, now)).limit(most)
+    return [Row(*row) for row in session.execute(query)]
+
+
+def first_joiners(session: Session, saved: Saved, now: datetime, most: int) -> list[Row]:
+    """The first of those who would join, for a list."""
+    ids = joiners(session, saved, now, after=0, most=most)
+    return [Row(*row) for row in session.execute(_rows(saved).where(_among(ids)))]
+
+
+def _rows(saved: Saved) -> Any:
+    return (
         columns(
             col(Lead.id), col(Lead.email), col(Lead.name), col(Lead.company), col(Lead.score), col(Lead.stage),
             col(SegmentMember.since),
         )
         .outerjoin(SegmentMember, _membership(saved.id))
-        .where(col(Lead.id) > after, belongs(session, saved, now))
         .order_by(col(Lead.id))
-        .limit(most)
     )  # fmt: skip
-    return [Row(*row) for row in session.execute(query).tuples()]
 
 
 def _membership(id: str) -> ColumnElement[bool]:
@@ -187,7 +195,9 @@ def join(session: Session, saved: Saved, ids: Sequence[int], now: datetime) -> i
     Two sweeps at once, or a sweep that is repeated: under the lock each sees what the other has done.
     """
     leads = _lock(session, ids)
-    really = set(session.exec(select(Lead.id).where(_among(ids), belongs(session, saved, now), not_(_is_member(saved.id)))))
+    really = set(
+        session.exec(select(Lead.id).where(_among(ids), belongs(session, saved, now), not_(_is_member(saved.id))))
+    )
     messages = {lead.id: f"segment-joined:{saved.id}:{lead.id}:{int(now.timestamp())}" for lead in leads}
     told = stored_before(session, list(messages.values()))
     events, rows = EventLog(now), []
@@ -226,3 +236,8 @@ def _lock(session: Session, ids: Sequence[int]) -> Sequence[Lead]:
     """In the order of their ids, as everybody does."""
     query = select(Lead).where(_among(ids)).order_by(col(Lead.id)).with_for_update()
     return session.exec(query.execution_options(populate_existing=True)).all()
+
+
+def swept_at(session: Session) -> dict[str, datetime | None]:
+    """When each published segment was swept last."""
+    return {row.segment: row.swept_at for row in session.exec(select(SegmentRow))}

@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from mebae.errors import did_you_mean
-from mebae.words import QUALIFICATIONS, STAGES
+from mebae.words import QUALIFICATIONS, STAGE_TITLES
 
 HEADINGS: dict[str, tuple[str, ...]] = {
     "email": (
@@ -68,7 +68,6 @@ DEEPEST = 32
 LARGEST_NUMBER = 2**31 - 1
 
 _FROM_JAPANESE = {
-    "認知": "awareness", "興味": "interest", "検討": "consideration",
     "なし": "none", "未": "none", "商談": "opportunity", "受注": "won", "失注": "lost",
 }  # fmt: skip
 _LANGUAGES = {"jp": "ja", "jpn": "ja", "japanese": "ja", "日本語": "ja", "eng": "en", "english": "en", "英語": "en"}
@@ -143,8 +142,11 @@ def clean_text(text: str) -> str:
     return _UNSTORABLE.sub(lambda found: "" if found[0] == "\x00" else "\ufffd", text)
 
 
-def read_traits(traits: Mapping[str, Any]) -> Reading:
-    """Sorts traits into columns and attributes. The address and the user id are left out: they say who, not what."""
+def read_traits(traits: Mapping[str, Any], *, stages: Mapping[str, str] = STAGE_TITLES) -> Reading:
+    """Sorts traits into columns and attributes. The address and the user id are left out: they say who, not what.
+
+    `stages` are those of the scoring model, with their titles: a stage is known by either.
+    """
     reading = Reading()
     for key, value in _flat(traits):
         name = clean_text(key).strip()
@@ -171,7 +173,7 @@ def read_traits(traits: Mapping[str, Any]) -> Reading:
             continue
         target = reading.columns if field_name in COLUMNS else reading.attributes
         try:
-            read = _READERS[field_name](value)
+            read = _stage(value, stages) if field_name == "stage" else _READERS[field_name](value)
         except ValueError as error:
             reading.unreadable.append(Unreadable(name, str(value)[:40], str(error)))
         else:
@@ -299,6 +301,16 @@ def _one_of(what: str, known: tuple[str, ...]) -> Callable[[Any], str]:
     return read
 
 
+def _stage(value: Any, stages: Mapping[str, str]) -> str:
+    """A stage of the user's by its id or title, in whatever case and width."""
+    known = {_key(title): stage for stage, title in stages.items() if title}
+    known |= {_key(stage): stage for stage in stages}
+    found = known.get(_key(str(value)))
+    if found is None:
+        raise ValueError(f"is no stage{did_you_mean(str(value)[:40], stages)}")
+    return found
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "name": _text,
     "last_name": _text,
@@ -310,6 +322,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "language": _language,
     "time_zone": _time_zone,
     "score": _whole,
-    "stage": _one_of("stage", STAGES),
     "qualification": _one_of("qualification", QUALIFICATIONS),
 }

@@ -1,0 +1,566 @@
+"""Everything of one lead at one moment, from one read transaction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+from sqlmodel import Session, col, func, select
+
+from mebae import contracts
+from mebae.conditions import Compare, Condition, parts_of
+from mebae.programs.wording import happened_words, span_words
+from mebae.reports.explaining import Explained, explain
+from mebae.reports.finding import called
+from mebae.scoring import Reason
+from mebae.scoring_decay import crossing, next_change
+from mebae.scoring_model import LIMIT, Engagement
+from mebae.starting import REASONS
+from mebae.store.companies import colleagues
+from mebae.store.consents import consents_of
+from mebae.store.graphs import newest_of_all
+from mebae.store.scoring import BY_RULES, QUALIFIED, STAGE_REACHED
+from mebae.store.standing import Standing, standing
+from mebae.store.tables import (
+    Company,
+    Delivery,
+    Event,
+    JourneyRow,
+    Lead,
+    ScoreChange,
+    SegmentMember,
+    SegmentRow,
+    Visitor,
+)
+
+JOURNEYS, MAILS, COLLEAGUES = 50, 50, 20
+"""How many of each are shown, the newest first."""
+LEDGER = 1000
+_NEXT = {"none": BY_RULES[0], "mql": "sql", "accepted": "sql"}
+"""What a lead may become next, by the model's rules."""
+
+
+class Told(BaseModel):
+    """A part of the report."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Person(Told):
+    id: int
+    email: str | None
+    user_id: str | None
+    name: str | None
+    company: str | None
+    title: str | None
+    rank: str | None
+    industry: str | None
+    industry_group: str | None
+    company_size: int | None
+    language: str
+    time_zone: str | None
+    tags: list[str]
+    topics: list[str]
+    attributes: dict[str, Any]
+    created_at: datetime
+    active_at: datetime | None
+    contacted_at: datetime | None
+    opted_out_at: datetime | None
+    erased_at: datetime | None
+    first_source: str | None
+    first_campaign: str | None
+    last_source: str | None
+    last_campaign: str | None
+    browsers: int
+    """How many anonymous ids turned out to be this lead."""
+
+
+class Colleague(Told):
+    id: int
+    called: str
+    name: str | None
+    title: str | None
+    rank: str | None
+    score: int
+    stage: str
+    qualification: str
+
+
+class Firm(Told):
+    id: int
+    name: str | None
+    domain: str | None
+    colleagues: list[Colleague]
+    others: int
+    """Colleagues beyond those."""
+
+
+class Counted(Told):
+    """One event that a rule counts."""
+
+    words: str
+    at: datetime | None
+    message_id: str
+    points: float
+    """Now, after decay."""
+    worth: float
+    """When it occurred."""
+
+
+class Rule(Told):
+    """What one rule of the model gives."""
+
+    rule: str
+    kind: Literal["fit", "engagement"]
+    points: float
+    worth: float
+    at_most: int | None
+    """How many events of it can count (of each period); None: any number."""
+    per: str | None
+    half_life: str | None
+    events: list[Counted]
+
+
+class Threshold(Told):
+    """A score that decides something, seen from where the lead is."""
+
+    score: int
+    of: str
+    """Which stage or qualification asks for it."""
+    is_reached: bool
+    until: datetime | None
+    """When the score falls below it if nothing happens; None if it is below now, or never falls."""
+    then: str
+    """What happens then."""
+
+
+class Standings(Told):
+    """The score at this moment."""
+
+    total: float
+    score: int
+    """Rounded down: what conditions compare."""
+    fit: float
+    engagement: float
+    rules: list[Rule]
+    changes_at: datetime | None
+    """When time alone makes it another whole number."""
+    thresholds: list[Threshold]
+    version: str
+    is_recounted: bool
+    published: str | None
+    """The model that the files say, if `mebae rescore` has yet to make it count."""
+
+
+class Stage(Told):
+    stage: str
+    title: str
+    by_rules: str | None
+    """What the rules say at this moment, where the next refresh will move the lead."""
+
+
+class Move(Told):
+    at: datetime
+    kind: Literal["stage", "qualification"]
+    to: str
+    was: str | None
+    score: int | None
+
+
+class Ripeness(Told):
+    """How near the next qualification is."""
+
+    to: str
+    holds: bool
+    missing: str
+    of: Explained
+
+
+class Agreed(Told):
+    given_at: datetime
+    how: str
+    source: str
+    wording: str
+
+
+class Membership(Told):
+    segment: str
+    title: str
+    since: datetime
+
+
+class JourneyTold(Told):
+    entry: int
+    workflow_id: str
+    scenario: str
+    title: str
+    key: str
+    status: str
+    paused: bool
+    step: str | None
+    waiting_for: str | None
+    until: datetime | None
+    starts_at: datetime | None
+    entered_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+    reason: str | None
+    reason_words: str | None
+
+
+class MailTold(Told):
+    mail: str
+    kind: str
+    scenario: str
+    step: str
+    status: str
+    reason: str | None
+    language: str | None
+    at: datetime | None
+    next_at: datetime | None
+
+
+class EventTold(Told):
+    seq: int
+    name: str
+    words: str
+    properties: dict[str, Any]
+    occurred_at: datetime
+    received_at: datetime
+    is_routed: bool
+    message_id: str
+
+
+class LedgerLine(Told):
+    at: datetime
+    rule: str
+    points: float
+    event: str | None
+    """In words; None for what the lead is."""
+    message_id: str | None
+    version: str
+
+
+class LeadReport(Told):
+    now: datetime
+    person: Person
+    firm: Firm | None
+    stage: Stage
+    qualification: str
+    standing: Standings | None
+    row_score: int
+    """What the row says, and all there is without a scoring model."""
+    moves: list[Move]
+    ripeness: Ripeness | None
+    excluded: list[str]
+    consents: list[Agreed]
+    segments: list[Membership]
+    journeys: list[JourneyTold]
+    mails: list[MailTold]
+    events: list[EventTold]
+    events_in_all: int
+    ledger: list[LedgerLine] | None
+
+
+def report(session: Session, lead: Lead, now: datetime, *, events: int = 20, ledger: bool = False) -> LeadReport:
+    """The report on a lead, not locked. `events`: how many of the latest."""
+    assert lead.id is not None
+    held = standing(session, lead, now)
+    stage, title = lead.stage, ""
+    by_rules = None
+    if held is not None:
+        title = held.scoring.model.stage_titles.get(stage, "")
+        by_rules = held.score.stage if held.score.stage != stage else None
+    return LeadReport(
+        now=now,
+        person=_person(session, lead, held),
+        firm=_firm(session, lead, now),
+        stage=Stage(stage=stage, title=title, by_rules=by_rules),
+        qualification=lead.qualification,
+        standing=None if held is None else _standings(session, lead, held, now),
+        row_score=lead.score,
+        moves=_moves(session, lead.id),
+        ripeness=None if held is None else ripeness(lead, held, now),
+        excluded=list(lead.excluded if held is None else held.score.excluded),
+        consents=[
+            Agreed(given_at=one.given_at, how=one.how, source=one.source, wording=one.wording)
+            for one in consents_of(session, lead.id)
+        ],
+        segments=_segments(session, lead.id),
+        journeys=_journeys(session, lead.id),
+        mails=_mails(session, lead.id),
+        events=_events(session, lead.id, events),
+        events_in_all=lead.last_seq,
+        ledger=_ledger(session, lead.id) if ledger else None,
+    )
+
+
+def ripeness(lead: Lead, held: Standing, now: datetime, zone: str = "UTC") -> Ripeness | None:
+    """How near the next qualification is, by the model's rule; None if no rule leads further."""
+    to = _NEXT.get(lead.qualification)
+    rule = next((one for one in held.scoring.model.qualifications if one.to == to), None)
+    if rule is None or to is None:
+        return None
+    told = explain(rule.when, held.facts(lead, now), zone)
+    missing = told.missing
+    if held.score.excluded:
+        barred = f"excluded as {', '.join(held.score.excluded)}: such a lead is never qualified"
+        missing = f"{missing}; {barred}" if missing else barred
+    return Ripeness(to=to, holds=told.value, missing=missing, of=told)
+
+
+def _person(session: Session, lead: Lead, held: Standing | None) -> Person:
+    browsers = session.exec(select(func.count()).where(Visitor.lead_id == lead.id)).one()
+    values = {name: getattr(lead, name) for name in Person.model_fields if name not in ("browsers", "topics")}
+    topics = list(lead.topics) if held is None else list(held.score.topics)
+    if held is not None:
+        values["rank"], values["industry_group"] = held.profile.lead["rank"], held.profile.lead["industry_group"]
+    return Person(**values, topics=topics, browsers=browsers)
+
+
+def _firm(session: Session, lead: Lead, now: datetime) -> Firm | None:
+    if lead.company_id is None:
+        return None
+    company = session.get_one(Company, lead.company_id)
+    theirs = colleagues(session, lead)
+    return Firm(
+        id=lead.company_id,
+        name=company.name,
+        domain=company.domain,
+        colleagues=[_colleague(session, one, now) for one in theirs[:COLLEAGUES]],
+        others=max(0, len(theirs) - COLLEAGUES),
+    )
+
+
+def _colleague(session: Session, lead: Lead, now: datetime) -> Colleague:
+    assert lead.id is not None
+    return Colleague(
+        id=lead.id, called=called(lead), name=lead.name, title=lead.title, rank=lead.rank,
+        score=score_now(session, lead, now), stage=lead.stage, qualification=lead.qualification,
+    )  # fmt: skip
+
+
+def score_now(session: Session, lead: Lead, now: datetime) -> int:
+    """The score at this moment; the row's where it has not been scored by the active model."""
+    held = standing(session, lead, now, recount=False)
+    return lead.score if held is None else held.score.whole
+
+
+# The score ------------------------------------------------------------------------------------------------------------
+
+
+def _standings(session: Session, lead: Lead, held: Standing, now: datetime) -> Standings:
+    model, score = held.scoring.model, held.score
+    from mebae.store.tables import PublishedScoring
+
+    published = session.get_one(PublishedScoring, 1).published
+    return Standings(
+        total=score.total,
+        score=score.whole,
+        fit=score.fit,
+        engagement=score.engagement,
+        rules=_rules(session, lead, held),
+        changes_at=next_change(model, held.tally, held.profile, now),
+        thresholds=list(_thresholds(lead, held, now)),
+        version=held.scoring.version,
+        is_recounted=held.is_recounted,
+        published=published if published != held.scoring.version else None,
+    )
+
+
+def _rules(session: Session, lead: Lead, held: Standing) -> list[Rule]:
+    """Each rule that gives something, in the order of the model."""
+    of_rule: dict[str, list[Reason]] = {}
+    for reason in held.score.reasons:
+        of_rule.setdefault(reason.rule, []).append(reason)
+    words = _words_of(session, lead, [one.event for one in held.score.reasons if one.event is not None])
+    by_id: dict[str, Engagement] = {rule.id: rule for rule in held.scoring.model.engagement}
+    found = []
+    for id, reasons in of_rule.items():
+        rule = by_id.get(id)
+        capped = rule is not None and rule.at_most < LIMIT
+        found.append(
+            Rule(
+                rule=id,
+                kind="fit" if rule is None else "engagement",
+                points=math.fsum(one.points for one in reasons),
+                worth=math.fsum(one.worth for one in reasons),
+                at_most=rule.at_most if rule is not None and capped else None,
+                per=span_words(rule.per) if rule is not None and rule.per is not None else None,
+                half_life=span_words(rule.half_life) if rule is not None and rule.half_life is not None else None,
+                events=[
+                    Counted(
+                        words=words.get(one.event, "an event"), at=one.occurred_at, message_id=one.event,
+                        points=one.points, worth=one.worth,
+                    )
+                    for one in sorted(reasons, key=lambda one: (one.occurred_at or lead.created_at), reverse=True)
+                    if one.event is not None
+                ],
+            )
+        )  # fmt: skip
+    return found
+
+
+def _words_of(session: Session, lead: Lead, message_ids: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for at in range(0, len(message_ids), 500):
+        query = select(Event.message_id, Event.name, Event.properties).where(
+            Event.lead_id == lead.id, col(Event.message_id).in_(message_ids[at : at + 500])
+        )
+        found |= {id: happened_words(name, properties) for id, name, properties in session.exec(query)}
+    return found
+
+
+def _thresholds(lead: Lead, held: Standing, now: datetime) -> Iterator[Threshold]:
+    """The scores that stages and qualifications ask for, the lowest first."""
+    model = held.scoring.model
+    asked: dict[tuple[int, str], str] = {}
+    for stage in model.stages:
+        then = "the lead goes back a stage" if stage.falls else "the stage stays"
+        for threshold in _asked(stage.when):
+            asked[threshold, stage.title or stage.id] = then
+    for rule in model.qualifications:
+        has = lead.qualification != "none"
+        for threshold in _asked(rule.when):
+            asked[threshold, rule.to.upper()] = "the qualification stays" if has else "its rule no longer holds"
+    for (threshold, of), then in sorted(asked.items()):
+        reached = held.score.total >= threshold
+        until = crossing(model, held.tally, held.profile, threshold, now) if reached else None
+        yield Threshold(score=threshold, of=of, is_reached=reached, until=until, then=then)
+
+
+def _asked(condition: Condition | None) -> Iterator[int]:
+    for part in parts_of(condition) if condition is not None else ():
+        match part:
+            case Compare(ref="lead.score", op="ge", to=int() | float() as to):
+                yield math.ceil(to)
+            case Compare(ref="lead.score", op="gt", to=int() | float() as to):
+                yield math.floor(to) + 1
+            case _:
+                pass
+
+
+# What happened ----------------------------------------------------------------------------------------------------------
+
+
+def _moves(session: Session, lead_id: int) -> list[Move]:
+    """What it became when, as the events say that scenarios start on; the oldest first."""
+    query = select(Event).where(Event.lead_id == lead_id, col(Event.name).in_((STAGE_REACHED, QUALIFIED)))
+    found = []
+    for event in session.exec(query.order_by(col(Event.seq))):
+        kind: Literal["stage", "qualification"] = "stage" if event.name == STAGE_REACHED else "qualification"
+        said, score = event.properties, event.properties.get("score")
+        found.append(
+            Move(
+                at=event.occurred_at, kind=kind, to=str(said.get(kind, "?")),
+                was=str(said["from"]) if said.get("from") else None, score=score if isinstance(score, int) else None,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _segments(session: Session, lead_id: int) -> list[Membership]:
+    query = (
+        select(SegmentMember, SegmentRow)
+        .outerjoin(SegmentRow, col(SegmentRow.segment) == col(SegmentMember.segment))
+        .where(SegmentMember.lead_id == lead_id)
+        .order_by(col(SegmentMember.since), SegmentMember.segment)
+    )
+    rows: Sequence[tuple[SegmentMember, SegmentRow | None]] = session.exec(query).all()
+    return [
+        Membership(segment=member.segment, title=row.title if row is not None else "", since=member.since)
+        for member, row in rows
+    ]
+
+
+def _journeys(session: Session, lead_id: int) -> list[JourneyTold]:
+    query = select(JourneyRow).where(JourneyRow.lead_id == lead_id).order_by(col(JourneyRow.entry).desc()).limit(JOURNEYS)
+    titles = newest_of_all(session)
+    return [
+        JourneyTold(
+            entry=row.entry or 0,
+            workflow_id=contracts.workflow_id(row.scenario, row.lead_id, row.key),
+            scenario=row.scenario,
+            title=titles.get(row.scenario, ""),
+            key=row.key,
+            status=row.status,
+            paused=row.paused,
+            step=row.step,
+            waiting_for=row.waiting_for,
+            until=row.deadline,
+            starts_at=row.starts_at,
+            entered_at=row.entered_at,
+            ended_at=row.ended_at,
+            outcome=row.outcome,
+            reason=row.reason,
+            reason_words=reason_words(row.reason),
+        )
+        for row in session.exec(query)
+    ]
+
+
+def reason_words(reason: str | None) -> str | None:
+    """A code of `journeys.reason` in words."""
+    if reason is None:
+        return None
+    return REASONS.get(reason) or _EXITS.get(reason, reason)
+
+
+_EXITS = {
+    "exits-when": "the scenario's exits_when became true",
+    "erased": "the lead was erased",
+    "closed": "the entry was closed already",
+    "left-segment": "the lead had left the segment when its day came",
+}
+
+
+def _mails(session: Session, lead_id: int) -> list[MailTold]:
+    query = (
+        select(Delivery, JourneyRow.scenario)
+        .join(JourneyRow, col(Delivery.entry) == col(JourneyRow.entry))
+        .where(Delivery.lead_id == lead_id)
+        .order_by(col(Delivery.id).desc())
+        .limit(MAILS)
+    )
+    return [
+        MailTold(
+            mail=row.mail, kind=row.kind, scenario=scenario, step=row.step, status=row.status, reason=row.reason,
+            language=row.language, at=row.sent_at or row.data_at or row.claimed_at, next_at=row.next_at,
+        )
+        for row, scenario in session.exec(query)
+    ]  # fmt: skip
+
+
+def _events(session: Session, lead_id: int, most: int) -> list[EventTold]:
+    query = select(Event).where(Event.lead_id == lead_id).order_by(col(Event.seq).desc()).limit(most)
+    return [
+        EventTold(
+            seq=event.seq, name=event.name, words=happened_words(event.name, event.properties),
+            properties=event.properties, occurred_at=event.occurred_at, received_at=event.received_at,
+            is_routed=event.routed_at is not None, message_id=event.message_id,
+        )
+        for event in session.exec(query)
+    ]  # fmt: skip
+
+
+def _ledger(session: Session, lead_id: int) -> list[LedgerLine]:
+    """Every change of the score with its rule and event, the newest first."""
+    query = (
+        select(ScoreChange, Event)
+        .outerjoin(Event, col(Event.message_id) == col(ScoreChange.message_id))
+        .where(ScoreChange.lead_id == lead_id)
+        .order_by(col(ScoreChange.id).desc())
+        .limit(LEDGER)
+    )
+    rows: Sequence[tuple[ScoreChange, Event | None]] = session.exec(query).all()
+    return [
+        LedgerLine(
+            at=change.at, rule=change.rule, points=change.points,
+            event=happened_words(event.name, event.properties) if event is not None else None,
+            message_id=change.message_id, version=change.version,
+        )
+        for change, event in rows
+    ]  # fmt: skip
