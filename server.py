@@ -12,6 +12,7 @@ import uvicorn
 
 from mebae import wiring
 from mebae.errors import BadInput
+from mebae.forms_loading import FormBook
 from mebae.http.app import create_app
 from mebae.logs import configure_logging
 from mebae.mail.inbox import Inbox, InboxServer
@@ -34,6 +35,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         write_keys=settings.keys(),
         allowed_origins=settings.origins(),
         clock=settings.clock(),
+        forms=FormBook(settings.scenarios),
         extra_routers=[inbox_routes(inbox)] if settings.inbox_port else [],
         limits=settings.intake_limits(),
     )

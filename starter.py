@@ -17,7 +17,7 @@ import typer
 
 from mebae import wiring
 from mebae.logs import configure_logging
-from mebae.programs.screen import journeys_table, properties, run_command, screen
+from mebae.programs.screen import journeys_table, local, properties, run_command, screen
 from mebae.starting import EntryRefused, JourneyLine, Started, list_journeys, signal, start
 
 __all__ = ["EntryRefused", "JourneyLine", "Started", "list_journeys", "signal", "start"]
@@ -39,7 +39,10 @@ def start_command(
 ) -> None:
     """Enters a lead into a scenario and starts the journey. Properties are what the scenario reads as entry.…"""
     done = _run(start(scenario, lead, properties=properties(prop or []), command=command))
-    if done.running:
+    if done.starts_at is not None:
+        begins = local(done.starts_at, wiring.load_settings().time_zone)
+        screen().print(f"[yellow]●[/] journey {done.entry} is recorded and begins {begins}: the places of today are taken")
+    elif done.running:
         screen().print(f"[green]✓[/] journey {done.entry} runs: {done.workflow_id}", soft_wrap=True)
     else:
         screen().print(

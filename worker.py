@@ -21,6 +21,7 @@ from activities.mail import MailActivities, MailSettings
 from activities.registered import REGISTERED, RegisteredActivities
 from activities.sweeps import SweepActivities
 from mebae import contracts, wiring
+from mebae.beside import load_beside
 from mebae.applier import Applier
 from mebae.loading import load_all
 from mebae.logs import configure_logging
@@ -30,8 +31,6 @@ from mebae.periodic import jobs
 from mebae.publishing import publish
 from mebae.router import Router
 from mebae.schedules import ensure_schedules
-from mebae.scoring_loading import load_scoring
-from mebae.segments_loading import load_segments
 from mebae.sender import Sender
 from mebae.settings import Settings
 from mebae.store.database import Database
@@ -48,12 +47,12 @@ GRACE = timedelta(seconds=5)
 async def run(settings: Settings, ready_file: Path | None) -> None:
     """Runs until cancelled."""
     loaded = load_all(settings.scenarios, activities=REGISTERED)
-    scoring, segments = load_scoring(settings.scenarios), load_segments(settings.scenarios)
+    beside = load_beside(settings.scenarios)
     database = await wiring.open_database(settings)
     transport = _transport(settings)
     try:
-        now = wiring.world_now(settings)
-        await database.write(publish, loaded, root=settings.scenarios, scoring=scoring, segments=segments, now=now)
+        now, segments = wiring.world_now(settings), beside.segments or ()
+        await database.write(publish, loaded, root=settings.scenarios, scoring=beside.scoring, segments=segments, now=now)
         client = await connect()
         await ensure_search_attributes(client)
         await ensure_schedules(client, jobs(settings).values(), settings)

@@ -26,13 +26,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import uvloop
 from sqlalchemy import text
 from sqlmodel import Session, col, func, select
 
 from bench.journeys import free_port
-from mebae import wiring
 from mebae.applier import apply_once
 from mebae.clock import WorldClock
 from mebae.store.database import Database
@@ -81,8 +81,7 @@ class Connection(asyncio.Protocol):
         self._seen, self._began = b"", 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._next()
 
     def _next(self) -> None:
@@ -144,14 +143,14 @@ def client() -> None:
             request(path, json.dumps({"batch": [event(n) for n in numbers[at : at + int(size)]], "sentAt": datetime.now(UTC).isoformat()}).encode())
             for at in range(0, len(numbers), int(size))
         ]  # fmt: skip
-    with asyncio.Runner(loop_factory=wiring._loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(send_all(int(port), requests, int(connections)))))
 
 
 def run_client(port: int, events: int, size: int, connections: int) -> Sent:
     path = "/v1/track" if size == 1 else "/v1/batch"
     command = [sys.executable, "-m", "bench.ingest", "client", str(port), path, *map(str, (events, size, connections))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
     seconds, p50, p99, statuses = json.loads(done.stdout)
     return Sent(seconds, p50, p99, {int(status): count for status, count in statuses.items()})
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mebae.errors import Problem, ScenarioError
+from mebae.forms_loading import FORMS_FILE, load_forms
 from mebae.scoring_loading import LoadedScoring, load_scoring
 from mebae.segments import Saved
 from mebae.segments_loading import load_segments
@@ -24,7 +25,7 @@ Read = TypeVar("Read")
 UNKNOWN = Vocabulary(stages=None)
 """What is known of the words of a scoring model that can not be read: nothing."""
 
-READERS: dict[str, Callable[[Path, Vocabulary], object]] = {}
+READERS: dict[str, Callable[[Path, Vocabulary], object]] = {FORMS_FILE: lambda home, _: load_forms(home)}
 """Further files, each read and checked with the words of those before it; a reader raises `ScenarioError`, and answers None
 if there is no such file."""
 

@@ -18,10 +18,20 @@ commands = typer.Typer(
 )
 journeys = typer.Typer(help="What ops do with running journeys.", no_args_is_help=True)
 commands.add_typer(journeys, name="journeys")
+quarantine = typer.Typer(
+    help="Events that could not be taken: kept with their reason, until they are released. Nothing that was sent is lost.",
+    no_args_is_help=True,
+)
+commands.add_typer(quarantine, name="quarantine")
+one_lead = typer.Typer(help="What is known of one lead.", no_args_is_help=True)
+commands.add_typer(one_lead, name="lead")
 segments = typer.Typer(help="Saved conditions on leads, and who is in them.", invoke_without_command=True)
 commands.add_typer(segments, name="segments")
 
 WorkflowId = Annotated[str, typer.Argument(help="As `starter.py list` and the Temporal UI show it: journey/…")]
+
+Who = Annotated[str, typer.Argument(metavar="EMAIL", help="The lead's address, its user id, or its number.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: everything as JSON, times in UTC.")]
 
 # Commands import what they need when they run, so that `mebae --help` and `mebae check` answer at once.
 
@@ -153,6 +163,17 @@ def list_events(
     show_events(since, sample)
 
 
+@commands.command()
+def forms(
+    form: Annotated[str | None, typer.Argument(help="The form's id: prints its HTML, to paste into a page.")] = None,
+    url: Annotated[str | None, typer.Option(help="Where visitors reach the server, such as https://mebae.example.jp.")] = None,
+) -> None:
+    """Lists the forms of scenarios/forms.py, or prints one as HTML."""
+    from mebae.programs.forms import forms
+
+    forms(form, url)
+
+
 @journeys.command()
 def pause(workflow_id: WorkflowId) -> None:
     """Parks a journey where it is. Nothing is lost: what it hears meanwhile counts."""
@@ -178,6 +199,77 @@ def end(
     from mebae.programs.operating import operate
 
     operate(workflow_id, "end", outcome)
+
+
+@one_lead.command("show")
+def lead_show(
+    who: Who,
+    events: Annotated[int, typer.Option(min=0, max=10_000, help="How many of its latest events.")] = 20,
+    ledger: Annotated[bool, typer.Option("--ledger", help="Also every change of the score, with rule and event.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Shows a lead at this moment: the score with every reason, what decays when, what is missing for MQL, journeys, mails, consent."""
+    from mebae.programs.lead import show
+
+    show(who, events=events, ledger=ledger, as_json=as_json)
+
+
+@commands.command("leads")
+def list_leads(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 20,
+    stage: Annotated[str | None, typer.Option(help="Only those at this stage, such as interest.")] = None,
+    qualification: Annotated[str | None, typer.Option(help="Only those that are none, mql, accepted, sql, …")] = None,
+    segment: Annotated[str | None, typer.Option(help="Only the members of this segment, as of its last sweep.")] = None,
+    excluded: Annotated[bool, typer.Option("--excluded", help="Only those that the scoring model keeps out, with the reasons.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Lists the leads with the most points at this moment."""
+    from mebae.programs.lead import show_list
+
+    show_list(limit=limit, stage=stage, qualification=qualification, segment=segment, excluded=excluded, as_json=as_json)
+
+
+@commands.command()
+def why(
+    who: Who,
+    scenario: Annotated[str, typer.Option(help="The scenario's id, such as whitepaper-followup.")],
+    as_json: AsJson = False,
+) -> None:
+    """Says why a lead entered a scenario or did not: its events, the audience part by part, and what its journey waits for."""
+    from mebae.programs.why import show_why
+
+    show_why(who, scenario, as_json=as_json)
+
+
+@quarantine.command("list")
+def quarantine_list(
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 50,
+    released: Annotated[bool, typer.Option("--released", help="Also those that were released.")] = False,
+) -> None:
+    """Lists the events in quarantine with their reasons. Shows nothing personal."""
+    from mebae.programs.quarantine import list_quarantine
+
+    list_quarantine(limit=limit, released=released)
+
+
+@quarantine.command("show")
+def quarantine_show(id: Annotated[int, typer.Argument(help="As `mebae quarantine list` shows it.")]) -> None:
+    """Shows one event whole, as it was sent, with the reason. This is personal data."""
+    from mebae.programs.quarantine import show_quarantined
+
+    show_quarantined(id)
+
+
+@quarantine.command("release")
+def quarantine_release(
+    ids: Annotated[list[int] | None, typer.Argument(help="As `mebae quarantine list` shows them.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are in quarantine, the oldest first.")] = False,
+) -> None:
+    """Reads events again with today's code and stores them. What is still bad stays, and says why."""
+    from mebae.programs.quarantine import release_quarantined
+
+    if not release_quarantined(ids or [], everything=everything):
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from mebae.store.consents import Given, record_all
 from mebae.store.database import Database
 from mebae.store.ingest import EventLog, stored_before
 from mebae.store.leads import LONGEST_ID, Who, apply_traits, gather, normalise_email, settle
+from mebae.store.scoring import stage_titles_of
 from mebae.store.tables import Lead
 from mebae.store.traits import Reading, clean_text, read_traits
 
@@ -183,6 +184,7 @@ class _Import:
         self._on_problem = on_problem
         self._mark = hashlib.sha256(list_name.encode()).hexdigest()[:24]
         self._zone = ZoneInfo(options.time_zone)
+        self._stages = database.read_now(stage_titles_of)
         self._seen: dict[int, int] = {}
         """In a dry run: what each address said last, as hashes, for nothing of it is in the database."""
         self.report = ImportReport()
@@ -316,7 +318,7 @@ class _Import:
         user_id = str(said["user_id"]) if "user_id" in said else None
         if user_id is not None and len(user_id) > LONGEST_ID:
             bad("user_id", user_id, f"is longer than {LONGEST_ID} characters")
-        reading = read_traits(said)
+        reading = read_traits(said, stages=self._stages)
         for one in reading.unreadable:
             bad(one.key, one.value, one.reason)
         consent = self._consent_of(of_list, columns, bad)

@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -25,7 +25,7 @@ from itertools import groupby
 from typing import Any, Literal, NamedTuple, Protocol, Self
 from zoneinfo import ZoneInfo
 
-from mebae.conditions import Condition, Facts, ListRef, Pattern, Scalar, SimpleFacts, evaluate, matches, same
+from mebae.conditions import Condition, Facts, ListRef, Pattern, Scalar, SimpleFacts, evaluate, same
 from mebae.scoring_mapping import Mapping as TitleMapping
 from mebae.scoring_model import (
     LIMIT,
@@ -127,8 +127,12 @@ class Tally:
         at = micros(event.occurred_at)
         self.newest = at if self.newest is None else max(self.newest, at)
         changed = False
-        for counter in model.counters.get(event.name, ()):
-            if not is_human(event) or not any(matches(one, event.name, event.properties) for one in counter.patterns):
+        counters = model.counters.get(event.name, ())
+        if not counters or not is_human(event):
+            return False
+        properties = event.properties
+        for counter in counters:
+            if not any([test(properties) for test in counter.tests]):  # noqa: C419  (a generator costs more than the tests)
                 continue
             kept = _kept(counter.rule, at, event)
             if kept is not None:
@@ -220,23 +224,28 @@ def replay(
     moves: list[Move] = []
     stage, qualified = held or model.stages[0].id, frozenset[str]()
     met: dict[int, bool] = {}
+    life = _Life(model, tally, profile, met)
 
-    def ask(at: datetime, event: str | None) -> Score:
+    def became(at: datetime, event: str | None, reached: str, holding: Sequence[str]) -> None:
         nonlocal stage, qualified
-        found = _reckon(_Facts(model, tally, profile, at, met), stage)
-        if found.stage != stage:
-            moves.append(Move(at, "stage", found.stage, event))
-        moves.extend(Move(at, "qualification", to, event) for to in found.qualifications if to not in qualified)
-        stage, qualified = found.stage, frozenset(found.qualifications)
-        return found
+        if reached != stage:
+            moves.append(Move(at, "stage", reached, event))
+        if holding or qualified:
+            moves.extend(Move(at, "qualification", to, event) for to in holding if to not in qualified)
+            qualified = frozenset(holding)
+        stage = reached
 
     # Of several at one moment none came first: they are one.
     for at, together in groupby(distinct(events), key=lambda event: event.occurred_at):
+        news = False
         for event in together:
-            tally.add(model, event)
-        if at <= now:
-            ask(at.astimezone(UTC), event.message_id)
-    return Replay(ask(now, None), tally, tuple(moves))
+            news |= tally.add(model, event)
+        if at <= now and (news or qualified or not life.is_calm()):
+            at = at.astimezone(UTC)
+            became(at, event.message_id, *life.ask(at, stage))
+    found = _reckon(_Facts(model, tally, profile, now, met), stage)
+    became(now, None, found.stage, found.qualifications)
+    return Replay(found, tally, tuple(moves))
 
 
 def distinct(events: Iterable[EventLike]) -> list[EventLike]:
@@ -516,6 +525,14 @@ class _Facts(Facts):
             self._met[id(condition)] = evaluate(condition, self).value
         return self._met[id(condition)]
 
+    def move(self, now: datetime) -> None:
+        """To another moment of the same life."""
+        self._now, self.at = now, micros(now)
+        self.score = self.stage = None
+
+    def kept(self, key: str) -> Sequence[Kept]:
+        return self.tally.kept.get(key, ())
+
     @property
     def now(self) -> datetime:
         return self._now
@@ -538,6 +555,51 @@ class _Facts(Facts):
             moment(one.at) for one in self.tally.kept.get(self.model.did_keys.get(id(pattern)) or did_key(pattern), ())
         )
         return [at for at in moments if after is None or at > after]
+
+
+class _Life:
+    """A lead's life, asked at one moment after the other: stage and qualifications as `_reckon` gives them, and nothing else."""
+
+    def __init__(self, model: ScoringModel, tally: Tally, profile: Profile, met: dict[int, bool]) -> None:
+        self._model, self._tally = model, tally
+        self._facts = _Facts(model, tally, profile, _EPOCH, met)
+        self._fit: list[Points] | None = None
+        self._asked = False
+
+    def is_calm(self) -> bool:
+        """Whether, by time alone, the lead can have moved to no other stage since it was asked, nor have qualified."""
+        kept = self._tally.kept
+        return self._asked and self._model.only_fades and not any(key in kept for key in self._model.rising)
+
+    def ask(self, now: datetime, held: str) -> tuple[str, tuple[str, ...]]:
+        model, facts = self._model, self._facts
+        self._asked = True
+        facts.move(now)
+        if self._fit is None or not model.fit_is_steady:
+            self._fit = [rule.points for rule in model.fit if facts.meets(rule.when)]
+        facts.score = math.floor(math.fsum((*self._fit, *self._done(facts.at))))
+        at = model.stage_ids.index(held) if held in model.stage_ids else 0
+        for rule in model.exclusions:
+            if facts.meets(rule.when):
+                return model.stage_ids[at], ()
+        stage = facts.stage = self._stage(at)
+        return stage, tuple(rule.to for rule in model.qualifications if model.quick[id(rule.when)](facts))
+
+    def _done(self, at: int) -> Iterator[float]:
+        for key, kept in self._tally.kept.items():
+            if key in self._model.engagement_by_key:
+                rule, half = self._model.engagement_by_key[key]
+                for one in kept if rule.times == 1 else counted_of(rule, kept, self._model.time_zone):
+                    yield decayed(one.points, one.at, half, at=at)
+
+    def _stage(self, held: int) -> str:
+        stages, tests, facts = self._model.stages, self._model.quick, self._facts
+        while held > 0 and stages[held].falls and not tests[id(stages[held].when)](facts):
+            held -= 1
+        for i in range(len(stages) - 1, held, -1):
+            if tests[id(stages[i].when)](facts):
+                return stages[i].id
+        return stages[held].id
 
 
 def _short(kept: Kept) -> list[object]:

@@ -14,8 +14,9 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from mebae.conditions import Condition, Data, Did, OlderThan, Pattern, Scalar, parts_of
+from mebae.conditions import Condition, Data, Did, Pattern, Scalar, parts_of
 from mebae.hashed import Hashed
+from mebae.scoring_quick import Quick, QuickPattern, is_steady, only_fades, quick, quick_pattern
 from mebae.timing import Duration, window
 
 FORMAT = 1
@@ -111,6 +112,11 @@ class Counter(NamedTuple):
     patterns: tuple[Pattern, ...]
     limit: int
     rule: Engagement | None = None
+    tests: tuple[QuickPattern, ...] = ()
+    """Of the patterns for one event's name: whether the properties are what they want."""
+
+    def of(self, name: str) -> Counter:
+        return self._replace(tests=tuple(quick_pattern(one) for one in self.patterns if one.event == name))
 
 
 class ScoringModel(Hashed):
@@ -154,11 +160,40 @@ class ScoringModel(Hashed):
 
     @cached_property
     def steady(self) -> frozenset[int]:
-        """The conditions of `fit` and `exclusions`, by the identity of the object, that ask for nothing which time or events change."""
-        conditions = [*(rule.when for rule in self.fit), *(rule.when for rule in self.exclusions)]
+        """The conditions and their parts, by the identity of the object, that ask for nothing which time or events change."""
         return frozenset(
-            id(when) for when in conditions if not any(isinstance(one, (Did, OlderThan)) for one in parts_of(when))
+            id(part) for condition in self.conditions() for part in parts_of(condition) if is_steady(part)
         )
+
+    @cached_property
+    def fit_is_steady(self) -> bool:
+        """Whether points for what a lead is, and exclusions, stay as they are until the lead is another."""
+        return all(id(rule.when) in self.steady for rule in (*self.fit, *self.exclusions))
+
+    @cached_property
+    def quick(self) -> dict[int, Quick]:
+        """Each condition as a plain function, by the identity of the object."""
+        return {id(condition): quick(condition, self.did_keys) for condition in self.conditions()}
+
+    @cached_property
+    def engagement_by_key(self) -> dict[str, tuple[Engagement, int | None]]:
+        """The rule that keeps events under a key, with its half-life in microseconds."""
+        return {rule_key(rule): (rule, self.half_lives.get(rule.id)) for rule in self.engagement}
+
+    @cached_property
+    def only_fades(self) -> bool:
+        """Whether without an event that counts no lead rises to a stage or qualifies, and none falls (see also `rising`)."""
+        asked = [*(stage.when for stage in self.stages), *(rule.when for rule in self.qualifications)]
+        return (
+            self.fit_is_steady
+            and not any(stage.falls for stage in self.stages)
+            and all(when is None or only_fades(when) for when in asked)
+        )
+
+    @cached_property
+    def rising(self) -> frozenset[str]:
+        """The keys of rules whose points are negative and decay: where there are such, a score rises by itself."""
+        return frozenset(rule_key(rule) for rule in self.engagement if rule.half_life is not None and _least(rule.points) < 0)
 
     @cached_property
     def did_keys(self) -> dict[int, str]:
@@ -181,8 +216,18 @@ class ScoringModel(Hashed):
         index: dict[str, list[Counter]] = {}
         for counter in every:
             for name in dict.fromkeys(pattern.event for pattern in counter.patterns):
-                index.setdefault(name, []).append(counter)
+                index.setdefault(name, []).append(counter.of(name))
         return {name: tuple(its) for name, its in index.items()}
+
+
+def _least(points: Points | By | Graded) -> Points:
+    match points:
+        case By(of=of, otherwise=otherwise):
+            return min(*(its for _, its in of), otherwise or 0, 0)
+        case Graded(grades=grades):
+            return min(*(its for _, its in grades), 0)
+        case plain:
+            return plain
 
 
 def rule_key(rule: Engagement) -> str:

@@ -2,17 +2,32 @@
 
 A replay asks for stage and qualifications at every event of a lead's life, and a rescore does that for all leads: there
 `mebae.conditions.evaluate`, which also foresees when each part changes, costs most of the time. A property test holds the
-two equal (`tests/test_scoring_quick.py`).
+two equal.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
-from mebae.conditions import All, Any_, Compare, Condition, Did, Not, OlderThan, evaluate, parts_of, refs_of
+from mebae.conditions import (
+    All,
+    Among,
+    Any_,
+    Compare,
+    Condition,
+    Did,
+    Match,
+    Not,
+    OlderThan,
+    Pattern,
+    like,
+    parts_of,
+    refs_of,
+    same,
+)
 from mebae.timing import window
 
 _MICRO = timedelta(microseconds=1)
@@ -25,74 +40,109 @@ _ORDERS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 class Moment(Protocol):
-    """What a test asks: a lead at one moment (`mebae.scoring._Facts`)."""
+    """What is asked: a lead at one moment of its life."""
 
     at: int
     """Microseconds since 1970."""
     score: int | None
 
-    def kept(self, key: str) -> Any:
+    def kept(self, key: str) -> Sequence[Any]:
         """The events that the tally keeps under this key."""
         ...
 
-    def meets(self, condition: Condition) -> bool: ...
+    def meets(self, condition: Condition) -> bool:
+        """What `evaluate` says."""
+        ...
+
+    def value(self, ref: str) -> object: ...
 
 
-Test = Callable[[Any], bool]
+Quick = Callable[[Moment], bool]
+QuickPattern = Callable[[Mapping[str, Any]], bool]
 
 
-def test_of(condition: Condition, did_keys: Mapping[int, str]) -> Test:
-    """The condition as a function of a moment. `did_keys`: the key of each pattern in it, by its identity."""
+def quick(condition: Condition, did_keys: Mapping[int, str]) -> Quick:
+    """The condition as a function of a moment. `did_keys`: the key of each pattern in it, by the pattern's identity."""
     match condition:
         case All() | Any_():
-            stops_at = isinstance(condition, Any_)
-            tests = [test_of(part, did_keys) for part in condition.of]
-
-            def several(moment: Moment) -> bool:
-                for test in tests:
-                    if test(moment) is stops_at:
-                        return stops_at
-                return not stops_at
-
-            return several
+            return _several([quick(part, did_keys) for part in condition.of], stops_at=isinstance(condition, Any_))
         case Not():
-            inner = test_of(condition.of, did_keys)
+            inner = quick(condition.of, did_keys)
             return lambda moment: not inner(moment)
-        case Did(times=times, within=within):
+        case Did(times=times, within=None):
             key = did_keys[id(condition.pattern)]
-            if within is None:
-                return lambda moment: len(moment.kept(key)) >= times
-            span = window(within) // _MICRO
+            return lambda moment: len(moment.kept(key)) >= times
+        case Did(times=times, within=within) if within is not None:
+            key, span = did_keys[id(condition.pattern)], window(within) // _MICRO
             return lambda moment: sum(one.at > moment.at - span for one in moment.kept(key)) >= times
         case Compare(ref="lead.score", op=op, to=int() | float() as to) if op in _ORDERS and not isinstance(to, bool):
             order = _ORDERS[op]
             return lambda moment: order(moment.score, to)
+        case Compare(op="eq", ref=ref, to=to):
+            return lambda moment: same(moment.value(ref), to)
+        case Among(ref=ref, to=values):
+            return lambda moment: any(same(moment.value(ref), one) for one in values)
         case _:
-            return lambda moment: bool(moment.meets(condition))
+            return lambda moment: moment.meets(condition)
+
+
+def quick_pattern(pattern: Pattern) -> QuickPattern:
+    """Whether an event of the pattern's name has the properties that it names: `mebae.conditions.matches`.
+
+    >>> paper = quick_pattern(Pattern(event="Content Downloaded", where={"content": "whitepaper-*"}))
+    >>> paper({"content": "whitepaper-7"}), paper({"content": "brochure"}), paper({})
+    (True, False, False)
+    """
+    wanted = [(key, _wanted(want)) for key, want in pattern.where.items()]
+    if len(wanted) == 1:
+        [(key, test)] = wanted
+        return lambda properties: test(properties.get(key))
+    return lambda properties: all(test(properties.get(key)) for key, test in wanted)
+
+
+def _wanted(want: Match) -> Callable[[object], bool]:
+    if isinstance(want, tuple):
+        several = [_wanted(one) for one in want]
+        return lambda value: any(test(value) for test in several)
+    if not isinstance(want, str):
+        return lambda value: same(value, want)
+    head, star, tail = want.partition("*")
+    if not star:
+        return lambda value: value == want
+    if not tail:  # most globs are the beginning of a path, and no regular expression is needed for that
+        return lambda value: isinstance(value, str) and value.startswith(head)
+    return lambda value: isinstance(value, str) and like(value, want)
+
+
+def _several(tests: Sequence[Quick], *, stops_at: bool) -> Quick:
+    def of_them(moment: Moment) -> bool:
+        for test in tests:
+            if test(moment) is stops_at:
+                return stops_at
+        return not stops_at
+
+    return of_them
 
 
 def is_steady(condition: Condition) -> bool:
     """Whether neither time nor events change what it says, of a lead that stays what it is."""
-    parts = parts_of(condition)
-    changing = any(isinstance(part, (Did, OlderThan)) for part in parts)
-    return not changing and not {"lead.score", "lead.stage"} & set(refs_of(condition))
+    return not _looks_at(condition, "lead.score", "lead.stage") and not _counts(condition)
 
 
 def only_fades(condition: Condition) -> bool:
-    """Whether it can become true by an event only (or by another stage), as long as the score does not rise by itself."""
+    """Whether it needs an event to become true, or another stage, where no score rises by itself."""
     match condition:
         case All() | Any_():
             return all(only_fades(part) for part in condition.of)
-        case Did():
+        case Did() | Compare(ref="lead.score", op="ge" | "gt"):
             return True
-        case Compare(ref="lead.score", op="ge" | "gt"):
-            return True
-        case OlderThan():
-            return False
         case _:
-            return not {"lead.score"} & set(refs_of(condition)) and not any(
-                isinstance(part, (Did, OlderThan)) for part in parts_of(condition)
-            )
+            return not _looks_at(condition, "lead.score") and not _counts(condition)
 
 
-__all__ = ["Moment", "Test", "evaluate", "is_steady", "only_fades", "test_of"]
+def _looks_at(condition: Condition, *refs: str) -> bool:
+    return any(ref in refs for ref in refs_of(condition))
+
+
+def _counts(condition: Condition) -> bool:
+    return any(isinstance(part, (Did, OlderThan)) for part in parts_of(condition))

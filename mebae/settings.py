@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AwareDatetime, Field, SecretStr
+from pydantic import AwareDatetime, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mebae.clock import WorldClock
+from mebae.errors import BadInput
 from mebae.store.intake import Limits
-from mebae.timing import Calendar
+from mebae.timing import Calendar, parse_time
 
 
 class Settings(BaseSettings):
@@ -67,6 +68,14 @@ class Settings(BaseSettings):
     """ISO country code, whose public holidays are no business days."""
     year_end_holidays: bool = True
     """12/29 to 1/3 are no business days: business custom in Japan, not law."""
+
+    @field_validator("sweep_at")
+    @classmethod
+    def _is_time(cls, written: str) -> str:
+        try:
+            return f"{parse_time(written):%H:%M}"
+        except BadInput as error:
+            raise ValueError(str(error)) from None
 
     def url(self) -> str:
         """Where the database is; SQLite in the state folder unless `DATABASE_URL` says otherwise."""

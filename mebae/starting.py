@@ -55,11 +55,13 @@ class EntryRefused(MebaeError):
 
 @dataclass(frozen=True)
 class Started:
-    """An entry that is recorded. `running` is false when Temporal was away: it starts as soon as that answers."""
+    """An entry that is recorded. `running` is false when Temporal was away: it starts as soon as that answers; or when the
+    scenario's places of today are taken (`starts_at_most`): then it starts at `starts_at`."""
 
     entry: int
     workflow_id: str
     running: bool
+    starts_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ async def start(
         workflow_id = contracts.workflow_id(row.scenario, row.lead_id, row.key)
         if row.status != JourneyStatus.STARTING:  # the same command again
             return Started(row.entry, workflow_id, True)
+        if _waits(row):
+            return Started(row.entry, workflow_id, False, row.starts_at)
         try:
             client = await connect(patience=PATIENCE)
             await Sender(database, client, clock=settings.clock()).start_one(row.entry)
@@ -227,6 +231,11 @@ def _known(session: Session, scenario: str) -> str:
     return scenario
 
 
+def _waits(row: JourneyRow) -> bool:
+    """Whether it is one for whom there was no place on the day of its entry."""
+    return row.status == JourneyStatus.STARTING and row.starts_at is not None and row.starts_at > row.entered_at
+
+
 def _is_running(session: Session, entry: int) -> bool:
     return session.get_one(JourneyRow, entry).status != JourneyStatus.STARTING
 
@@ -253,8 +262,8 @@ def _lines(
             lead=person.email or person.user_id or f"lead {person.id}",
             status=row.status,
             step=row.step,
-            waiting_for=row.waiting_for,
-            deadline=row.deadline,
+            waiting_for="its day" if _waits(row) else row.waiting_for,
+            deadline=row.starts_at if _waits(row) else row.deadline,
             entered_at=row.entered_at,
             outcome=row.outcome,
             reason=row.reason,

@@ -19,6 +19,9 @@ from mebae.events import EVENTS, IDENTIFIED, PROPERTIES, REQUESTED, canonical
 
 Kind = Literal["text", "number", "boolean", "date", "one_of", "anything"]
 
+_LONGEST_SHOWN = 30
+"""Characters of a value that is shown: a longer one is no slip in a word."""
+
 KINDS: dict[Kind, str] = {
     "text": "a text", "number": "a number", "boolean": "True or False", "date": "a date",
     "one_of": "one of a list", "anything": "anything",
@@ -53,7 +56,7 @@ class Finding(NamedTuple):
     property: str
     kind: Literal["unknown", "wrong", "missing"]
     text: str
-    """Says the kinds, never a value that a person may have typed."""
+    """Says the kinds, and a value only where the plan has a closed list."""
 
 
 STANDARD_PROPERTIES: dict[str, dict[str, Property]] = {
@@ -150,7 +153,7 @@ class TrackingPlan:
                     near = difflib.get_close_matches(key, planned.properties, n=1, cutoff=0.6)
                     found.append(Finding(key, "unknown", f"did you mean '{near[0]}'?" if near else ""))
             elif not _is(known, value):
-                found.append(Finding(key, "wrong", f"should be {KINDS[known.kind]}, came as {_kind_of(value)}"))
+                found.append(Finding(key, "wrong", f"should be {KINDS[known.kind]}, came as {_came_as(known, value)}"))
         for key, known in planned.properties.items():
             if known.required and properties.get(key) in (None, ""):
                 found.append(Finding(key, "missing", f"is required: {KINDS[known.kind]}"))
@@ -238,6 +241,13 @@ def _is_date(value: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _came_as(known: Property, value: object) -> str:
+    """Its kind; of a closed list the value itself, which is a word that somebody chose, and not what a person typed."""
+    if known.kind == "one_of" and isinstance(value, (str, int, float)) and len(str(value)) <= _LONGEST_SHOWN:
+        return repr(value)
+    return _kind_of(value)
 
 
 def _kind_of(value: object) -> str:

@@ -234,12 +234,12 @@ LEADS = st.fixed_dictionaries(
     {
         "stage": STAGES_,
         "score": st.integers(-1, 2) | st.sampled_from([49, 50, 2**31 - 1]),
-        "tags": st.lists(TEXTS, max_size=2),
+        **{name: st.lists(TEXTS, max_size=2) for name in ("tags", "topics", "excluded")},
         "attributes": st.dictionaries(KEYS, JSON, max_size=4),
         "created_at": MOMENTS,
-        "opted_out_at": st.none() | MOMENTS,
+        **{name: st.none() | MOMENTS for name in ("opted_out_at", "active_at", "contacted_at")},
         "company_size": st.none() | st.integers(0, 3),
-        **{name: st.none() | TEXTS for name in ("name", "company", "title", "industry", "time_zone")},
+        **{name: st.none() | TEXTS for name in ("name", "company", "title", "industry", "time_zone", "rank", "industry_group", "first_source")},
     }
 )
 
@@ -255,7 +255,7 @@ LEAVES: st.SearchStrategy[Condition] = st.one_of(
     st.builds(Like, ref=REFS, to=GLOBS),
     st.builds(AtLeast, to=STAGES_),
     st.builds(Known, ref=REFS),
-    st.builds(Tagged, to=TEXTS),
+    st.builds(Tagged, ref=st.sampled_from(["lead.tags", "lead.topics", "lead.excluded"]), to=TEXTS),
     st.builds(OlderThan, ref=REFS, span=SPANS),
     st.builds(Did, pattern=PATTERNS, times=st.integers(1, 3), within=st.none() | SPANS),
 )

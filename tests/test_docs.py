@@ -38,6 +38,7 @@ from mebae.settings import Settings
 from mebae.starting import REASONS
 from mebae.store.database import Database
 from mebae.store.tables import Event
+from tests.applying import apply_all
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -257,6 +258,7 @@ async def test_every_curl_is_taken(sqlite_database: Database) -> None:
                     raise AssertionError(f"{where}: {parts}")
             assert (answer.status_code, answer.json()) == (200, {"success": True}), where
             sent += 1
+    apply_all(sqlite_database)
     stored = await sqlite_database.read(lambda session: session.exec(select(Event.name)).all())
     assert sent >= 8
     assert {"Content Downloaded", "Trial Started", "Page Viewed", "Seminar Registered"} <= set(stored)

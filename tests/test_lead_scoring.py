@@ -222,6 +222,13 @@ def test_stage_and_qualification_set_from_outside_are_told_too(database: Databas
     assert len(told(database)) == 2
 
 
+def test_what_a_list_says_of_a_new_lead_is_no_news(database: Database) -> None:
+    publish(database)
+    store(database, identify("i1", stage="興味", qualification="mql"))
+    assert (sato(database).stage, sato(database).qualification) == ("interest", "mql")
+    assert told(database) == []
+
+
 def test_leads_from_before_the_first_model_are_counted_from_their_events(database: Database) -> None:
     store(database, paper("d1"), page("p1"))
     assert (sato(database).score, ledger(database)) == (0, [])

@@ -256,6 +256,43 @@ def test_a_sweep_by_hand_and_what_it_would_do(house: Path) -> None:
     assert hot.split()[1:3] == ["6", "6"]
 
 
+def test_check_says_how_many_the_next_sweep_would_start(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (house / "worker.py").touch()
+    folder = house / "scenarios" / "warm_up"
+    folder.mkdir()
+    (folder / "hello.md").write_text("---\nsubject: Hello\n---\nHello\n")
+    head = 'from mebae.authoring import *\nscenario = Scenario("warm-up", steps=[send("hello")], '
+    head += 'audience=lead.score != 54, enters_on=joined("hot")'
+    (folder / "scenario.py").write_text(f"{head})")
+    assert "warm-up: 5 leads would enter at the next sweep of hot\n" in run("check")
+    (folder / "scenario.py").write_text(f"{head}, starts_at_most=per_day(2))")
+    assert "5 leads would enter at the next sweep of hot: 2 today, the rest on the days after, 2 a day" in run("check")
+    (folder / "scenario.py").write_text(f"{head}, starts_at_most=per_day(5))")
+    assert "5 leads would enter at the next sweep of hot, today" in run("check")
+    run("sweep")
+    assert "0 leads would enter" in run("check"), "they have joined"
+    (folder / "scenario.py").write_text(f"{head.replace('hot', 'hott')})")
+    done = CliRunner().invoke(cli.commands, ["check"])
+    assert "did you mean 'hot'?" in done.output
+    (folder / "scenario.py").write_text(f"{head})")
+    for away in ("sqlite:///no/such/file.db", "postgresql://nobody@127.0.0.1:1/none"):
+        monkeypatch.setenv("DATABASE_URL", away)
+        assert "would enter" not in run("check")
+    assert not Path("no").exists()
+
+
+def test_segments_know_the_stages_of_the_scoring_model(house: Path) -> None:
+    (house / "scenarios" / "scoring.py").write_text(
+        "from mebae.scoring_language import *\nscoring = Scoring(stages=[stage('cold'), stage('warm', when=lead.score >= 50)])\n"
+    )
+    path = house / "scenarios" / "segments.py"
+    path.write_text('from mebae.segments_language import *\nsegments = [Segment("warm", when=lead.stage == "warm")]')
+    assert "warm" in run("segments")
+    path.write_text('from mebae.segments_language import *\nsegments = [Segment("warm", when=lead.stage == "wram")]')
+    with pytest.raises(ScenarioError, match="did you mean 'warm'"):
+        run("segments")
+
+
 def test_a_window_is_counted_by_sql(database: Database) -> None:
     [sato, _] = people(database, {}, {})
     database.write_now(store_event, sato, "v1", "Page Viewed", {"path": "/pricing"}, NOW - 5 * DAY)

@@ -16,6 +16,7 @@ from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import insert, update
 from sqlmodel import Session, col, func, select
 from temporalio.client import Client, ScheduleOverlapPolicy
@@ -578,6 +579,14 @@ async def test_schedules_are_made_once_and_changed_when_their_times_change(
         assert second.schedule.state.paused, "what ops paused stays paused"
         listed = {one.id async for one in await mebae.client.list_schedules()}
         assert listed <= {schedule_id(job) for job in every.values()}
+
+
+def test_a_time_of_day_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEBAE_SWEEP_AT", "6:30")
+    assert Settings().sweep_at == "06:30"
+    monkeypatch.setenv("MEBAE_SWEEP_AT", "25:00")
+    with pytest.raises(ValidationError, match="'25:00' is not a time of day"):
+        Settings()
 
 
 async def test_under_a_clock_of_its_own_there_are_no_schedules(sqlite_database: Database) -> None:

@@ -13,8 +13,10 @@ from sqlmodel import Session
 
 from mebae.clock import WorldClock
 from mebae.errors import DatabaseUnavailable
+from mebae.forms_loading import FormBook
 from mebae.http.body import HttpError
 from mebae.http.browsers import ANY_ORIGIN, Cors, browser_routes
+from mebae.http.forms import form_routes
 from mebae.http.intake import AWAY, Answer, HotPaths, Intake, refusal
 from mebae.store.database import Database
 from mebae.store.intake import IntakeWriter, Limits
@@ -30,15 +32,19 @@ def create_app(
     extra_routers: Iterable[APIRouter] = (),
     limits: Limits | None = None,
     allowed_origins: Collection[str] = (ANY_ORIGIN,),
+    forms: FormBook | None = None,
 ) -> FastAPI:
     """The app. Without a write key nobody can send events; every request is answered 401.
 
     `allowed_origins` are the web sites whose pages may send; any, unless said otherwise: their write key is public anyway.
     """
-    intake = Intake(IntakeWriter(database, limits), write_keys, clock)
+    writer = IntakeWriter(database, limits)
+    intake = Intake(writer, write_keys, clock)
     app = FastAPI(title="Mebae", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(_routes(database))
     app.include_router(browser_routes(write_keys))
+    if forms is not None:
+        app.include_router(form_routes(forms, writer))
     for router in extra_routers:
         app.include_router(router)
     app.add_exception_handler(HttpError, _refusal)

@@ -20,7 +20,7 @@ from mebae.clock import WorldClock
 from mebae.events import BY_VERB, IDENTIFIED, canonical
 from mebae.http.body import HttpError, Unparsed
 from mebae.http.reading import address_of, came_from, made, path_of, storable, text_of
-from mebae.store.ingest import OUR_MESSAGE_IDS, Incoming
+from mebae.store.ingest import OUR_MESSAGE_IDS, ConsentGiven, Incoming
 from mebae.store.leads import LONGEST_ID, Who
 from mebae.store.traits import TooDeep, clean_text, field_of
 
@@ -157,7 +157,7 @@ class _Reader:
                 "previous_id": previous,
                 "source": source,
                 "campaign": campaign,
-                "consent": None,
+                "consent": _consent(context),
             },
         )
 
@@ -282,6 +282,18 @@ def _of_company(event: Mapping[str, Any]) -> dict[str, Any]:
         else:
             said[key if key.startswith("company_") else f"company_{key}"] = value
     return said
+
+
+def _consent(context: Mapping[str, Any]) -> ConsentGiven | None:
+    """That the lead agreed to get mail: `context.mebae.consent {how, source, wording}`, as our forms and backends say it."""
+    ours = context.get("mebae")
+    said = ours.get("consent") if isinstance(ours, dict) else None
+    if said is None:
+        return None
+    how = text_of(said.get("how"), LONGEST_ID) if isinstance(said, dict) else ""
+    if not how:
+        raise _Bad('has a context.mebae.consent that does not say how it was given: set "how"')
+    return ConsentGiven(how=how, source=text_of(said.get("source"), LONGEST_ID), wording=text_of(said.get("wording"), 10_000))
 
 
 def _page(properties: dict[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:

@@ -244,7 +244,7 @@ def lead_values(lead: Lead) -> dict[str, Any]:
         "id": lead.id, "email": lead.email, "name": lead.name, "company": lead.company, "title": lead.title,
         "industry": lead.industry, "company_size": lead.company_size, "language": lead.language,
         "time_zone": lead.time_zone, "score": lead.score, "stage": lead.stage, "qualification": lead.qualification,
-        "tags": list(lead.tags),
+        "tags": list(lead.tags), "rank": lead.rank, "industry_group": lead.industry_group, "topics": list(lead.topics),
     }  # fmt: skip
 
 

@@ -43,7 +43,7 @@ _RANGE_LIMIT = 1_000
 
 LEAD_FIELDS = (
     "id", "email", "name", "company", "title", "industry", "company_size", "language", "time_zone", "score", "stage",
-    "qualification", "tags",
+    "qualification", "tags", "rank", "industry_group", "topics",
 )  # fmt: skip
 """What every lead has, filled or not; everything else on `lead` is an attribute of its own."""
 

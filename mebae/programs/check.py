@@ -11,6 +11,7 @@ from rich.table import Table
 from mebae.beside import Beside, load_beside
 from mebae.errors import NotFound, Problem, ScenarioError
 from mebae.loading import Loaded, find_scenarios, load_scenario
+from mebae.programs.foretelling import entering_next
 from mebae.programs.house import find_root
 from mebae.programs.screen import screen
 from mebae.scoring_loading import SCORING_FILE
@@ -44,6 +45,8 @@ def check(scenario: str | None) -> bool:
     screen().print(_table(loaded))
     for line in _said(beside):
         screen().print(f"[green]✓[/] {escape(line)}")
+    for line in entering_next(loaded, beside.segments or [], plain_settings(), root):
+        screen().print(f"[cyan]→[/] {escape(line)}", soft_wrap=True)
     return True
 
 

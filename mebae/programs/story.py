@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -16,11 +16,14 @@ from mebae.graph import Graph
 from mebae.programs.wording import condition_words, looked_at, why
 from mebae.starting import REASONS
 from mebae.store.graphs import graph_of
-from mebae.store.tables import Delivery, Event, JourneyRow, Lead
+from mebae.store.scoring import QUALIFIED, STAGE_REACHED
+from mebae.store.tables import Delivery, Event, JourneyRow, Lead, ScoreChange
 from mebae.words import DeliveryKind, DeliveryStatus, JourneyStatus
 
 SHOWN = 3
 """Names in a line; the rest are counted."""
+REASONS_SHOWN = 4
+"""Of a score's reasons, the weightiest."""
 OVERDUE = timedelta(seconds=15)
 """Real time after which a journey that should have gone on is called stuck."""
 
@@ -34,6 +37,10 @@ class Sight:
     journeys: list[tuple[JourneyRow, Lead]]
     deliveries: list[tuple[Delivery, Lead]]
     graphs: dict[str, Graph]
+    moves: list[tuple[Event, Lead]]
+    """Stages reached and qualifications."""
+    reasons: dict[int, list[tuple[str, float]]]
+    """Of qualified leads: rule and points, the most first."""
     events: int
     unrouted: int
 
@@ -53,9 +60,23 @@ def look(session: Session) -> Sight:
         session.exec(select(Delivery, Lead).join(Lead, col(Delivery.lead_id) == col(Lead.id)).order_by(col(Delivery.id))).all()
     )
     graphs = {row.version: graph_of(session, row.version) for row, _ in journeys}
+    told = select(Event, Lead).join(Lead, col(Event.lead_id) == col(Lead.id)).where(col(Event.name).in_((STAGE_REACHED, QUALIFIED)))
+    moves = list(session.exec(told.order_by(col(Event.id))).all())
+    reasons = _reasons(session, {event.lead_id for event, _ in moves if event.name == QUALIFIED})
     events = session.exec(select(func.count()).select_from(Event)).one()
     unrouted = session.exec(select(func.count()).select_from(Event).where(col(Event.routed_at).is_(None))).one()
-    return Sight(journeys, deliveries, graphs, events, unrouted)
+    return Sight(journeys, deliveries, graphs, moves, reasons, events, unrouted)
+
+
+def _reasons(session: Session, leads: Collection[int]) -> dict[int, list[tuple[str, float]]]:
+    """Rule and points of these leads, by the ledger."""
+    points = func.sum(ScoreChange.points)
+    query = select(ScoreChange.lead_id, ScoreChange.rule, points).where(col(ScoreChange.lead_id).in_(leads))
+    found: dict[int, list[tuple[str, float]]] = defaultdict(list)
+    for lead_id, rule, total in session.exec(query.group_by(col(ScoreChange.lead_id), col(ScoreChange.rule)).order_by(points.desc())):
+        if total:
+            found[lead_id].append((rule, total))
+    return found
 
 
 class Story:
@@ -65,7 +86,9 @@ class Story:
         self._zone, self._begins = zone, begins
         self._told: set[str] = set()
         self._day = ""
-        self._began: list[Lead] = []
+        self._began: dict[str, list[Lead]] = defaultdict(list)
+        self._moved: dict[str, list[Lead]] = defaultdict(list)
+        self._ripe: list[tuple[Event, Lead]] = []
         self._refused: dict[str, list[Lead]] = defaultdict(list)
         self._mails: dict[tuple[str, str, str, str], list[Lead]] = defaultdict(list)
         self._ends: dict[tuple[str, str, str], list[Lead]] = defaultdict(list)
@@ -87,8 +110,8 @@ class Story:
 
     def rest(self, sight: Sight) -> list[str]:
         """The lines that the present day has so far."""
-        lines = [*self._beginnings(sight), *self._letters(sight), *self._endings(sight)]
-        for noted in (self._began, self._refused, self._mails, self._ends):
+        lines = [*self._beginnings(sight), *self._ripening(sight), *self._letters(sight), *self._endings(sight)]
+        for noted in (self._began, self._moved, self._ripe, self._refused, self._mails, self._ends):
             noted.clear()
         return [f"\n[bold]{self._day}[/]", *lines] if lines else []
 
@@ -100,20 +123,35 @@ class Story:
                 if row.status == JourneyStatus.REFUSED:
                     self._refused[row.reason or ""].append(lead)
                 else:
-                    self._began.append(lead)
+                    self._began[row.version].append(lead)
             if row.status == JourneyStatus.ENDED and self._is_new(f"end {row.entry}"):
                 self._ends[row.outcome or "", row.reason or "", row.version].append(lead)
+        for event, lead in sight.moves:
+            if self._is_new(f"move {event.id}"):
+                if event.name == STAGE_REACHED:
+                    self._moved[event.properties["stage"]].append(lead)
+                elif event.properties["qualification"] == "mql":
+                    self._ripe.append((event, lead))
         for delivery, lead in sight.deliveries:
             if delivery.status in _OVER and self._is_new(f"delivery {delivery.id} {delivery.status}"):
                 self._mails[delivery.kind, delivery.status, delivery.step, versions[delivery.entry]].append(lead)
 
     def _beginnings(self, sight: Sight) -> Iterator[str]:
-        if self._began:
-            graph = next(iter(sight.graphs.values()))
+        for version, leads in self._began.items():
+            graph = sight.graphs[version]
             reason = escape(why(graph, graph.start))
-            yield f"  [green]→[/] {_count(self._began, 'journey')} began [dim]({reason})[/]: {_people(self._began)}"
+            yield f"  [green]→[/] {_count(leads, 'journey')} began [dim]({reason})[/]: {_people(leads)}"
         for reason, leads in self._refused.items():
             yield f"  [yellow]×[/] not taken [dim]({REASONS.get(reason, reason)})[/]: {_people(leads)}"
+
+    def _ripening(self, sight: Sight) -> Iterator[str]:
+        for stage, leads in self._moved.items():
+            yield f"  [blue]▲[/] {_count(leads, 'lead')} reached [bold]{escape(stage)}[/]: {_people(leads, ['lead.score'])}"
+        for event, lead in self._ripe:
+            reasons = sight.reasons.get(event.lead_id, [])
+            said = ", ".join(f"{rule} {points:+g}" for rule, points in reasons[:REASONS_SHOWN])
+            score = event.properties.get("score")
+            yield f"  [bold yellow]★ MQL[/] {escape(_person(lead, []))}, score {score} [dim](because {escape(said)})[/]"
 
     def _letters(self, sight: Sight) -> Iterator[str]:
         for (kind, status, step, version), leads in self._mails.items():

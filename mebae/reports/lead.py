@@ -12,6 +12,7 @@ from sqlmodel import Session, col, func, select
 
 from mebae import contracts
 from mebae.conditions import Compare, Condition, parts_of
+from mebae.errors import NotFound
 from mebae.programs.wording import happened_words, span_words
 from mebae.reports.explaining import Explained, explain
 from mebae.reports.finding import called
@@ -21,7 +22,7 @@ from mebae.scoring_model import LIMIT, Engagement
 from mebae.starting import REASONS
 from mebae.store.companies import colleagues
 from mebae.store.consents import consents_of
-from mebae.store.graphs import newest_of_all
+from mebae.store.graphs import graph_of
 from mebae.store.scoring import BY_RULES, QUALIFIED, STAGE_REACHED
 from mebae.store.standing import Standing, standing
 from mebae.store.tables import (
@@ -30,6 +31,7 @@ from mebae.store.tables import (
     Event,
     JourneyRow,
     Lead,
+    PublishedScoring,
     ScoreChange,
     SegmentMember,
     SegmentRow,
@@ -137,7 +139,7 @@ class Threshold(Told):
     """What happens then."""
 
 
-class Standings(Told):
+class ScoreTold(Told):
     """The score at this moment."""
 
     total: float
@@ -250,7 +252,7 @@ class LeadReport(Told):
     firm: Firm | None
     stage: Stage
     qualification: str
-    standing: Standings | None
+    score: ScoreTold | None
     row_score: int
     """What the row says, and all there is without a scoring model."""
     moves: list[Move]
@@ -280,7 +282,7 @@ def report(session: Session, lead: Lead, now: datetime, *, events: int = 20, led
         firm=_firm(session, lead, now),
         stage=Stage(stage=stage, title=title, by_rules=by_rules),
         qualification=lead.qualification,
-        standing=None if held is None else _standings(session, lead, held, now),
+        score=None if held is None else _score(session, lead, held, now),
         row_score=lead.score,
         moves=_moves(session, lead.id),
         ripeness=None if held is None else ripeness(lead, held, now),
@@ -352,12 +354,10 @@ def score_now(session: Session, lead: Lead, now: datetime) -> int:
 # The score ------------------------------------------------------------------------------------------------------------
 
 
-def _standings(session: Session, lead: Lead, held: Standing, now: datetime) -> Standings:
+def _score(session: Session, lead: Lead, held: Standing, now: datetime) -> ScoreTold:
     model, score = held.scoring.model, held.score
-    from mebae.store.tables import PublishedScoring
-
     published = session.get_one(PublishedScoring, 1).published
-    return Standings(
+    return ScoreTold(
         total=score.total,
         score=score.whole,
         fit=score.fit,
@@ -478,13 +478,12 @@ def _segments(session: Session, lead_id: int) -> list[Membership]:
 
 def _journeys(session: Session, lead_id: int) -> list[JourneyTold]:
     query = select(JourneyRow).where(JourneyRow.lead_id == lead_id).order_by(col(JourneyRow.entry).desc()).limit(JOURNEYS)
-    titles = newest_of_all(session)
     return [
         JourneyTold(
             entry=row.entry or 0,
             workflow_id=contracts.workflow_id(row.scenario, row.lead_id, row.key),
             scenario=row.scenario,
-            title=titles.get(row.scenario, ""),
+            title=title_of(session, row.version),
             key=row.key,
             status=row.status,
             paused=row.paused,
@@ -500,6 +499,14 @@ def _journeys(session: Session, lead_id: int) -> list[JourneyTold]:
         )
         for row in session.exec(query)
     ]
+
+
+def title_of(session: Session, version: str) -> str:
+    """The scenario's title in this version; empty if it has none, or a newer worker wrote it."""
+    try:
+        return graph_of(session, version).title
+    except (NotFound, ValueError):
+        return ""
 
 
 def reason_words(reason: str | None) -> str | None:

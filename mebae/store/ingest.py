@@ -5,7 +5,7 @@ The row is its own outbox: `routed_at` is empty until the router has taken it to
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,9 +18,10 @@ from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
 from mebae.store import visitors
 from mebae.store.companies import companies_for
 from mebae.store.leads import Found, Who, apply_traits, gather, rename_user, settle
-from mebae.store.scoring import Touched, active_scoring, score_leads
+from mebae.store.scoring import Touched, active_scoring, score_leads, titles_of, stage_titles_of
 from mebae.store.tables import Consent, Event, Lead, VisitorEvent
 from mebae.store.traits import read_traits
+from mebae.words import STAGE_TITLES
 
 CREATED = BY_VERB["created"].name
 CONTACTED = BY_VERB["contacted"].name
@@ -134,7 +135,7 @@ def _store_named(session: Session, named: Sequence[tuple[Incoming, Who]], seen: 
     # Again under the locks, where the same event on another connection has either been stored or waits for us.
     known = stored_before(session, [one.message_id for one, _ in named])
     log, new = EventLog(now), 0
-    log.scores = active_scoring(session) is not None
+    log.scores, log.stages = active_scoring(session) is not None, stage_titles_of(session)
     for (one, who), its in zip(named, found, strict=True):
         if one.message_id in known:
             continue
@@ -144,7 +145,7 @@ def _store_named(session: Session, named: Sequence[tuple[Incoming, Who]], seen: 
             seen.leads[anonymous_id] = its.lead
             if anonymous_id in seen.joining:
                 _join(log, its.lead, seen.joining.pop(anonymous_id), now)
-        _store_one(log, one, its, now)
+        _store_one(session, log, one, its, now)
     visitors.link(session, seen, now)
     companies_for(session, log.to_place, now)
     log.write(session)
@@ -155,7 +156,7 @@ def _join(log: EventLog, lead: Lead, kept: Sequence[VisitorEvent], now: datetime
     """Gives a lead what it did before it said who it is, in the order in which it was received."""
     for event in kept:
         if event.traits:
-            reading = read_traits(event.traits)
+            reading = read_traits(event.traits, stages=log.stages)
             reading.columns = {name: value for name, value in reading.columns.items() if getattr(lead, name) is None}
             reading.attributes = {
                 name: value for name, value in reading.attributes.items() if name not in lead.attributes
@@ -167,14 +168,14 @@ def _join(log: EventLog, lead: Lead, kept: Sequence[VisitorEvent], now: datetime
         log.add(lead, event.message_id, event.name, properties, event.occurred_at, event.received_at, routed=silent)
 
 
-def _store_one(log: EventLog, one: Incoming, its: Found, now: datetime) -> None:
+def _store_one(session: Session, log: EventLog, one: Incoming, its: Found, now: datetime) -> None:
     lead = its.lead
     if one.source is not None or one.campaign is not None:
         _came_from(lead, one.source, one.campaign)
     if one.consent is not None:
         log.consent(lead, one.consent, one.occurred_at, one.message_id)
     if one.name == IDENTIFIED:
-        reading = read_traits(one.traits)
+        reading = read_traits(one.traits, stages=log.stages)
         if log.scores and "score" in reading.columns:
             # The score is ours to reckon. What another system says of it is kept as an attribute of its own.
             reading.attributes["their_score"] = reading.columns.pop("score")
@@ -218,6 +219,7 @@ class EventLog:
         self._touched: dict[int, Touched] = {}
         self.scores = False
         """Whether there is a model, so that scores are reckoned and not told."""
+        self.stages: Mapping[str, str] = STAGE_TITLES
         self.to_place: list[Lead] = []
         """Leads whose company is to be found: made here, or with another address or company."""
 

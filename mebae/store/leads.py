@@ -22,9 +22,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, or_, select
 
 from mebae.errors import BadInput
+from mebae.store.scoring import stage_titles_of, stages_of
 from mebae.store.tables import Lead
 from mebae.store.traits import COLUMNS, Reading, fitting, full_name, read_traits
-from mebae.words import QUALIFICATIONS, STAGES
+from mebae.words import QUALIFICATIONS
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -111,7 +112,7 @@ def upsert_lead(
 
     def work() -> tuple[Lead, bool, dict[str, Any]]:
         [found] = gather(session, [who], now)
-        changed = found.learned | apply_traits(found.lead, read_traits(traits), now)
+        changed = found.learned | apply_traits(found.lead, read_traits(traits, stages=stage_titles_of(session)), now)
         return found.lead, found.created, changed
 
     return settle(session, work)
@@ -294,9 +295,9 @@ def _make(session: Session, slots: Iterable[_Slot], now: datetime) -> set[_Slot]
     new = sorted(slots, key=lambda slot: (slot.email or "", slot.user_id or ""))
     if new:
         # Not as objects: making 500 of them takes longer than inserting their rows.
-        table = SQLModel.metadata.tables["leads"]
+        table, first = SQLModel.metadata.tables["leads"], stages_of(session)[0]
         rows = [
-            _blank()
+            _blank(first)
             | {"email": slot.email, "user_id": slot.user_id, "active_at": now, "created_at": now, "updated_at": now}
             for slot in new
         ]
@@ -306,10 +307,10 @@ def _make(session: Session, slots: Iterable[_Slot], now: datetime) -> set[_Slot]
     return set(new)
 
 
-def _blank() -> dict[str, Any]:
+def _blank(first: str) -> dict[str, Any]:
     """What a new lead has in every column that needs a value."""
     return {
-        "language": "ja", "score": 0, "stage": STAGES[0], "qualification": QUALIFICATIONS[0], "last_seq": 0,
+        "language": "ja", "score": 0, "stage": first, "qualification": QUALIFICATIONS[0], "last_seq": 0,
         "tags": [], "attributes": {}, "topics": [], "excluded": [],
     }  # fmt: skip
 

@@ -27,7 +27,7 @@ from mebae.scoring_mapping import Mapping
 from mebae.scoring_model import ScoringModel
 from mebae.store.conditions_sql import COLUMNS
 from mebae.store.tables import Lead, PublishedScoring, ScoreChange, ScoringVersionRow
-from mebae.words import STAGES
+from mebae.words import STAGE_TITLES, STAGES
 
 STAGE_REACHED = BY_VERB["stage_reached"].name
 QUALIFIED = BY_VERB["qualified"].name
@@ -78,6 +78,18 @@ def stages_of(session: Session) -> tuple[str, ...]:
     """The stages in their order, as the active model has them."""
     active = active_scoring(session)
     return STAGES if active is None else active.model.stage_ids
+
+
+def stage_titles_of(session: Session) -> dict[str, str]:
+    """The stages in their order with their titles, by which traits and lists may call them."""
+    active = active_scoring(session)
+    return STAGE_TITLES if active is None else active.model.stage_titles
+
+
+def titles_of(session: Session) -> dict[str, str]:
+    """Each stage of the active model, in their order, with its title ("" if it has none)."""
+    active = active_scoring(session)
+    return dict(STAGE_TITLES) if active is None else {stage.id: stage.title for stage in active.model.stages}
 
 
 def publish_scoring(session: Session, loaded: LoadedScoring | None, now: datetime) -> bool:
@@ -199,7 +211,7 @@ def score_leads(session: Session, touched: Sequence[Touched], now: datetime) -> 
         for work in works:
             work.score(scoring, history.get(work.id, []), now, tale)
     for work in works:
-        _tell(work.lead, work.account, scoring.model.stage_ids[0] if scoring is not None else STAGES[0], tale)
+        _tell(work.lead, work.account, tale)
         dumped = work.account.dump()
         if dumped != work.lead.tally:
             work.lead.tally = dumped
@@ -216,8 +228,10 @@ class _Work:
         self.id = one.lead.id
         self.account = account = Account.of(one.lead)
         has_history = one.lead.last_seq > len(one.events)
-        if account.stage is None and has_history:
-            # Known from before anything was told of it: what it is already is no news.
+        stages = STAGES if scoring is None else scoring.model.stage_ids
+        if one.lead.stage not in stages:
+            one.lead.stage = stages[0]
+        if account.stage is None:  # what it is when it is first seen is no news, a list may say that it is an MQL
             account.stage, account.qualification = one.lead.stage, one.lead.qualification
         self._due = self.needs_history = False
         self._anew = True
@@ -312,13 +326,12 @@ def _is_steady(scoring: Scoring) -> bool:
     return all(id(when) in scoring.model.steady for when in whens)
 
 
-def _tell(lead: Lead, account: Account, first: str, tale: Tale) -> None:
+def _tell(lead: Lead, account: Account, tale: Tale) -> None:
     """Says what the lead became since the last time."""
-    if lead.stage != (account.stage or first):
-        said = {"stage": lead.stage, "from": account.stage or first, "score": lead.score}
-        tale.told.append(Told(lead, STAGE_REACHED, said))
-    if lead.qualification != (account.qualification or "none"):
-        said = {"qualification": lead.qualification, "from": account.qualification or "none", "score": lead.score}
+    if lead.stage != account.stage:
+        tale.told.append(Told(lead, STAGE_REACHED, {"stage": lead.stage, "from": account.stage, "score": lead.score}))
+    if lead.qualification != account.qualification:
+        said = {"qualification": lead.qualification, "from": account.qualification, "score": lead.score}
         tale.told.append(Told(lead, QUALIFIED, said))
     account.stage, account.qualification = lead.stage, lead.qualification
 

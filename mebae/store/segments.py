@@ -163,9 +163,14 @@ def _membership(id: str) -> ColumnElement[bool]:
 # Sweeping ---------------------------------------------------------------------------------------------------------------
 
 
+def would_join(session: Session, saved: Saved, now: datetime) -> ColumnElement[bool]:
+    """The `WHERE` over the leads table: belongs, and is no member yet."""
+    return and_(belongs(session, saved, now), not_(_is_member(saved.id)))
+
+
 def joiners(session: Session, saved: Saved, now: datetime, *, after: int, most: int) -> list[int]:
     """Leads that belong to the segment and are no members yet, by id, those after one id."""
-    query = select(Lead.id).where(col(Lead.id) > after, belongs(session, saved, now), not_(_is_member(saved.id)))
+    query = select(Lead.id).where(col(Lead.id) > after, would_join(session, saved, now))
     return [id for id in session.exec(query.order_by(col(Lead.id)).limit(most)) if id is not None]
 
 
@@ -180,7 +185,7 @@ def leavers(session: Session, saved: Saved, now: datetime, *, after: int, most: 
 
 
 def count_joiners(session: Session, saved: Saved, now: datetime) -> int:
-    query = select(func.count(col(Lead.id))).where(belongs(session, saved, now), not_(_is_member(saved.id)))
+    query = select(func.count(col(Lead.id))).where(would_join(session, saved, now))
     return session.exec(query).one()
 
 
@@ -195,9 +200,7 @@ def join(session: Session, saved: Saved, ids: Sequence[int], now: datetime) -> i
     Two sweeps at once, or a sweep that is repeated: under the lock each sees what the other has done.
     """
     leads = _lock(session, ids)
-    really = set(
-        session.exec(select(Lead.id).where(_among(ids), belongs(session, saved, now), not_(_is_member(saved.id))))
-    )
+    really = set(session.exec(select(Lead.id).where(_among(ids), would_join(session, saved, now))))
     messages = {lead.id: f"segment-joined:{saved.id}:{lead.id}:{int(now.timestamp())}" for lead in leads}
     told = stored_before(session, list(messages.values()))
     events, rows = EventLog(now), []

@@ -303,9 +303,9 @@ def _one_of(what: str, known: tuple[str, ...]) -> Callable[[Any], str]:
 
 def _stage(value: Any, stages: Mapping[str, str]) -> str:
     """A stage of the user's by its id or title, in whatever case and width."""
-    known = {_key(title): stage for stage, title in stages.items() if title}
-    known |= {_key(stage): stage for stage in stages}
-    found = known.get(_key(str(value)))
+    known = {heading_key(title): stage for stage, title in stages.items() if title}
+    known |= {heading_key(stage): stage for stage in stages}
+    found = known.get(heading_key(str(value)))
     if found is None:
         raise ValueError(f"is no stage{did_you_mean(str(value)[:40], stages)}")
     return found

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 HERE = Path(__file__).parent
 MODULES = HERE / "node_modules"
 NODE = shutil.which("node")
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
 
 
 def _npm_missing() -> str:
@@ -27,3 +30,16 @@ _no_chromium = _npm_missing() if CHROMIUM else "there is no Chromium on this mac
 
 needs_node = pytest.mark.skipif(bool(_no_node), reason=f"clients: {_no_node}")
 needs_chromium = pytest.mark.skipif(bool(_no_chromium), reason=f"clients: {_no_chromium}")
+
+
+def snippet(language: str, saying: str, *, address: str, key: str) -> str:
+    """The piece of code on the page about sending events that says this, with a real address and key."""
+    page = HERE.parents[1] / "docs" / "how-to" / "send-events.md"
+    found = [
+        code for code in re.findall(rf"```{language}[^\n]*\n(.*?)```", page.read_text(), re.DOTALL) if saying in code
+    ]
+    assert len(found) == 1, f"{page.name} has {len(found)} pieces of {language} with {saying}"
+    [code] = found
+    assert "https://mebae.example.jp" in code
+    assert "YOUR-WRITE-KEY" in code
+    return code.replace("https://mebae.example.jp", address).replace("YOUR-WRITE-KEY", key)

@@ -39,7 +39,11 @@ class Faulty:
             return
         while (await receive()).get("more_body"):
             pass
-        headers = [(b"content-type", b"application/json"), (b"retry-after", b"0"), (b"access-control-allow-origin", b"*")]
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"retry-after", b"0"),
+            (b"access-control-allow-origin", b"*"),
+        ]
         await send({"type": "http.response.start", "status": self._left.pop(0), "headers": headers})
         await send({"type": "http.response.body", "body": b'{"code": "bad-day", "message": "Send it again."}'})
 

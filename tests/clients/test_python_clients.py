@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +13,7 @@ import rudderstack.analytics.client as rudderstack
 import segment.analytics.client as segment
 
 from mebae.store.database import Database
+from tests.clients.needs import snippet
 from tests.clients.site import HANAKO, KEY, site
 
 MakeClient = Callable[..., Any]
@@ -33,7 +36,9 @@ def test_a_visitor_becomes_a_lead_by_every_call_that_the_client_has(database: Da
     happened = datetime.now(UTC) - timedelta(hours=2)
 
     def use(client: Any) -> None:
-        client.page(anonymous_id="browser-1", name="料金", properties={"url": "https://example.jp/pricing?utm_source=news"})
+        client.page(
+            anonymous_id="browser-1", name="料金", properties={"url": "https://example.jp/pricing?utm_source=news"}
+        )
         client.identify("u-1024", {"email": HANAKO, "name": "山田 花子", "title": "部長"}, anonymous_id="browser-1")
         client.track("u-1024", "Whitepaper Downloaded", {"content": "whitepaper-7"}, timestamp=happened)
         client.screen("u-1024", name="Settings", properties={"tab": "billing"})
@@ -47,7 +52,14 @@ def test_a_visitor_becomes_a_lead_by_every_call_that_the_client_has(database: Da
         assert (hanako.company, hanako.industry, hanako.company_size) == ("青葉精機", "製造業", 120)
         assert hanako.attributes["company_plan"] == "pro"
         assert sorted(here.names(hanako)) == sorted(
-            ["Page Viewed", "Lead Identified", "Content Downloaded", "Screen Viewed", "Lead Identified", "Lead Identified"]
+            [
+                "Page Viewed",
+                "Lead Identified",
+                "Content Downloaded",
+                "Screen Viewed",
+                "Lead Identified",
+                "Lead Identified",
+            ]
         )
         told = {event.name: event for event in here.events(hanako)}
         assert told["Page Viewed"].properties["path"] == "/pricing"
@@ -96,11 +108,21 @@ def test_rudderstacks_four_megabytes_are_taken(sqlite_database: Database) -> Non
 def test_an_event_too_large_costs_only_itself(sqlite_database: Database, make: MakeClient) -> None:
     def use(client: Any) -> None:
         client.track(HANAKO, "Trial Started")
-        # Counted without the spaces that the client counts, this passes both the client's own limit and ours or neither.
-        client.track(HANAKO, "Note Written", {"text": "長" * 5_000 if make is segment.Client else "長" * 20_000})
+        # Segment's client knows the limit itself and stays below it.
+        client.track(HANAKO, "Note Written", {"text": "長" * (5_000 if make is segment.Client else 20_000)})
 
     with site(sqlite_database) as here:
         assert with_client(make, here.address, use) == []
         [hanako] = here.leads()
         assert here.names(hanako)[0] == "Trial Started"
         assert here.quarantined() == ([] if make is segment.Client else ["is larger than 32 KB"])
+
+
+@pytest.mark.parametrize("package", ["segment.analytics", "rudderstack.analytics"])
+def test_the_program_of_the_docs_does_what_it_says(sqlite_database: Database, package: str) -> None:
+    with site(sqlite_database) as here:
+        code = snippet("python", f"import {package}", address=here.address, key=KEY)
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        [hanako] = here.leads()
+        assert (hanako.email, hanako.user_id, hanako.name) == ("hanako@example.com", "u-1024", "山田 花子")
+        assert here.names(hanako) == ["Lead Identified", "Content Downloaded"]

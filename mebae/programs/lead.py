@@ -1,0 +1,347 @@
+"""`mebae lead show` and `mebae leads`: a lead, and lists of leads, for a person at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from pydantic import BaseModel
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mebae import wiring
+from mebae.programs.screen import local, screen
+from mebae.reports.explaining import Explained, distance_words, value_words
+from mebae.reports.finding import lead_of
+from mebae.reports.lead import LeadReport, Rule, report
+from mebae.reports.leads import LeadList, lead_list
+from mebae.store.standing import points_words
+
+_MARKS = {True: ("✓", "green"), False: ("✗", "red")}
+_QUIET = "bright_black"
+
+
+def show(who: str, *, events: int = 20, ledger: bool = False, as_json: bool = False) -> None:
+    """Prints everything of one lead. `NotFound` with what is nearest."""
+    settings = wiring.load_settings()
+    database = wiring.open_now(settings)
+    try:
+        now = wiring.world_now(settings)
+        found = database.read_now(lambda session: report(session, lead_of(session, who), now, events=events, ledger=ledger))
+    finally:
+        database.close()
+    if as_json:
+        print_json(found)
+    else:
+        say(found, settings.time_zone, screen())
+
+
+def show_list(
+    *,
+    limit: int = 20,
+    stage: str | None = None,
+    qualification: str | None = None,
+    segment: str | None = None,
+    excluded: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Prints the leads with the most points, or those that are kept out, with the reasons."""
+    settings = wiring.load_settings()
+    database = wiring.open_now(settings)
+    try:
+        found = database.read_now(
+            lead_list, wiring.world_now(settings), limit=limit, stage=stage, qualification=qualification,
+            segment=segment, excluded=excluded,
+        )  # fmt: skip
+    finally:
+        database.close()
+    if as_json:
+        print_json(found)
+    else:
+        say_list(found, settings.time_zone, screen(), excluded=excluded)
+
+
+def print_json(found: BaseModel) -> None:
+    """For programs: UTC times, nothing cut."""
+    print(found.model_dump_json(indent=2))
+
+
+# Parts that several commands share -----------------------------------------------------------------------------------
+
+
+def grid(rows: Iterable[Sequence[RenderableType]], *, right: Sequence[int] = ()) -> Table:
+    """Columns without lines. rich counts Japanese letters as the two cells that they take."""
+    listed = [list(row) for row in rows]
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for column in range(max((len(row) for row in listed), default=0)):
+        table.add_column(justify="right" if column in right else "left", overflow="fold", no_wrap=column in right)
+    for row in listed:
+        table.add_row(*row)
+    return table
+
+
+def section(console: Console, title: str, *parts: RenderableType) -> None:
+    """A heading and what stands under it, two cells further in."""
+    console.print()
+    console.print(Text(title, style="bold"))
+    console.print(Padding(Group(*parts), (0, 0, 0, 2)))
+
+
+def condition_tree(told: Explained, depth: int = 0) -> list[Sequence[RenderableType]]:
+    """A condition, a line for each part: whether it holds, what it says, what the lead has."""
+    mark, style = _MARKS[told.value]
+    indent = "  " * depth
+    if told.kind == "one":
+        return [(Text(f"{indent}{mark} {told.words}", style=style), Text(told.actual, style=_QUIET))]
+    heads = {"all": "all of", "any": "any of", "not": "not"}
+    rows: list[Sequence[RenderableType]] = [(Text(f"{indent}{mark} {heads[told.kind]}", style=style), Text(""))]
+    for part in told.of:
+        rows += condition_tree(part, depth + 1)
+    return rows
+
+
+def quiet(words: str) -> Text:
+    return Text(words, style=_QUIET)
+
+
+# One lead ---------------------------------------------------------------------------------------------------------------
+
+
+def say(found: LeadReport, zone: str, console: Console) -> None:
+    """The whole report."""
+    _head(found, zone, console)
+    _firm(found, console)
+    _score(found, zone, console)
+    _ripeness(found, console)
+    _history(found, zone, console)
+    _consents(found, zone, console)
+    _journeys(found, zone, console)
+    _mails(found, zone, console)
+    _events(found, zone, console)
+    if found.ledger is not None:
+        rows = [
+            (local(line.at, zone), _signed(line.points), Text(line.rule), Text(line.event or "what the lead is"), quiet(line.version))
+            for line in found.ledger
+        ]
+        section(console, "Ledger of the score", grid(rows, right=[1]) if rows else quiet("no row"))
+
+
+def _head(found: LeadReport, zone: str, console: Console) -> None:
+    person = found.person
+    title = Text()
+    title.append(person.name or person.email or person.user_id or "nameless", style="bold")
+    if person.name and person.email:
+        title.append(f"  {person.email}")
+    title.append(f"  lead {person.id}", style=_QUIET)
+    console.print(title)
+    if person.erased_at is not None:
+        console.print(Text(f"erased on {local(person.erased_at, zone)}", style="red"))
+    titled = f"{person.title} → {person.rank or 'no rank in mapping.csv'}" if person.title else person.rank
+    field = f"{person.industry} → {person.industry_group or 'no group in mapping.csv'}" if person.industry else person.industry_group
+    came = _came(person.first_source, person.first_campaign)
+    last = _came(person.last_source, person.last_campaign)
+    facts: list[tuple[str, object]] = [
+        ("user id", person.user_id),
+        ("title", titled),
+        ("industry", field),
+        ("people", person.company_size),
+        ("language", " · ".join(one for one in (person.language, person.time_zone) if one)),
+        ("tags", person.tags or None),
+        ("topics", person.topics or None),
+        ("came from", came if came == last or not last else f"{came} first, {last} last"),
+        ("known since", f"{local(person.created_at, zone)} ({distance_words(person.created_at, found.now)})"),
+        ("last active", _moment(person.active_at, found.now, zone)),
+        ("sales spoke", _moment(person.contacted_at, found.now, zone)),
+        ("browsers", person.browsers or None),
+        ("opted out", _moment(person.opted_out_at, found.now, zone)),
+        *((name, value) for name, value in sorted(person.attributes.items())),
+    ]
+    rows = [(quiet(name), Text(value_words(value, zone))) for name, value in facts if value not in (None, "", [])]
+    console.print(Padding(grid(rows), (0, 0, 0, 2)))
+
+
+def _firm(found: LeadReport, console: Console) -> None:
+    firm = found.firm
+    if firm is None:
+        return
+    name = firm.name or found.person.company or "?"
+    rows = [
+        (Text(one.name or one.called), Text(one.rank or one.title or ""), f"{one.score}", Text(one.stage), Text(_upper(one.qualification)))
+        for one in firm.colleagues
+    ]
+    others = [quiet(f"and {firm.others} more")] if firm.others else []
+    body = grid(rows, right=[2]) if rows else quiet("nobody else is known there")
+    section(console, f"Company: {name}" + (f" ({firm.domain})" if firm.domain else ""), body, *others)
+
+
+def _score(found: LeadReport, zone: str, console: Console) -> None:
+    stage = found.stage.title or found.stage.stage
+    said = f"{stage} ({found.stage.stage})" if found.stage.title else stage
+    score = found.score
+    if score is None:
+        section(console, f"Score {found.row_score}, stage {said}, {_upper(found.qualification) or 'not qualified'}")
+        console.print(quiet("  no scoring model was published yet: start the worker once"))
+        return
+    head = f"Score {score.score} = fit {points_words(score.fit)} + engagement {points_words(score.engagement)}"
+    notes: list[RenderableType] = []
+    if found.excluded:
+        notes.append(Text(f"excluded as {', '.join(found.excluded)}: it moves to no stage and is never qualified", style="red"))
+    if found.stage.by_rules is not None:
+        notes.append(quiet(f"by the rules it is {found.stage.by_rules} by now; its row follows within a day, or with its next event"))
+    if score.is_recounted:
+        notes.append(quiet("counted here from its events: it has not been scored by the active model yet"))
+    if score.published is not None:
+        notes.append(quiet(f"the files say another model ({score.published}): mebae rescore makes it count"))
+    rows: list[Sequence[RenderableType]] = []
+    for rule in score.rules:
+        rows += _rule(rule, zone)
+    section(
+        console,
+        f"{head}   stage {said}   {_upper(found.qualification) or 'not qualified'}",
+        *notes,
+        grid(rows, right=[0]) if rows else quiet("no rule gives anything"),
+    )
+    lines: list[Sequence[RenderableType]] = []
+    for one in score.thresholds:
+        if not one.is_reached:
+            words = f"{one.score - score.score} points below"
+        elif one.until is None:
+            words = "stays above"
+        else:
+            words = f"falls below on {local(one.until, zone)} ({distance_words(one.until, found.now)}): {one.then}"
+        lines.append((Text("≥ " + str(one.score)), Text(one.of), Text(words)))
+    change = f"the next whole point goes on {local(score.changes_at, zone)}" if score.changes_at else "time alone changes nothing"
+    section(console, "If nothing happens", grid(lines, right=[0]), quiet(change))
+
+
+def _rule(rule: Rule, zone: str) -> list[Sequence[RenderableType]]:
+    about = []
+    if rule.at_most is not None:
+        about.append(f"{len(rule.events)} counted, at most {rule.at_most}" + (f" in {rule.per}" if rule.per else ""))
+    elif rule.kind == "engagement":
+        about.append(f"{len(rule.events)} counted")
+    if rule.half_life is not None:
+        about.append(f"halves in {rule.half_life}")
+    rows: list[Sequence[RenderableType]] = [
+        (Text(_faded(rule.points, rule.worth)), Text(rule.rule), quiet("fit" if rule.kind == "fit" else " · ".join(about)))
+    ]
+    for one in rule.events:
+        rows.append((Text(""), quiet(f"  {one.words}"), quiet(f"{local(one.at, zone)} · {_faded(one.points, one.worth)}")))
+    return rows
+
+
+def _ripeness(found: LeadReport, console: Console) -> None:
+    ripe = found.ripeness
+    if ripe is None:
+        return
+    title = f"{ripe.to.upper()}: its rule holds" if ripe.holds and not ripe.missing else f"Missing for {ripe.to.upper()}: {ripe.missing}"
+    section(console, title, grid(condition_tree(ripe.of)))
+
+
+def _history(found: LeadReport, zone: str, console: Console) -> None:
+    rows = [
+        (local(move.at, zone), Text(f"{move.was or '?'} → {move.to}"), quiet(f"score {move.score}" if move.score is not None else ""))
+        for move in found.moves
+    ]
+    if rows:
+        section(console, "Stage and qualification", grid(rows))
+    if found.segments:
+        section(
+            console,
+            "Segments",
+            grid((Text(one.segment), Text(one.title), quiet(f"since {local(one.since, zone)}")) for one in found.segments),
+        )
+
+
+def _consents(found: LeadReport, zone: str, console: Console) -> None:
+    rows = [(local(one.given_at, zone), Text(one.how), Text(one.source), quiet(value_words(one.wording or None))) for one in found.consents]
+    section(console, "Consent", grid(rows) if rows else quiet("none recorded"))
+
+
+def _journeys(found: LeadReport, zone: str, console: Console) -> None:
+    rows = []
+    for one in found.journeys:
+        if one.status == "refused":
+            what, when = Text(f"refused: {one.reason_words}", style="yellow"), local(one.entered_at, zone)
+        elif one.ended_at is not None:
+            because = f" ({one.reason_words})" if one.reason_words else ""
+            what, when = Text(f"ended as {one.outcome}{because}"), f"{local(one.entered_at, zone)} – {local(one.ended_at, zone)}"
+        elif one.status == "starting" and one.starts_at is not None and one.starts_at > found.now:
+            what, when = Text(f"waits for its place: starts {local(one.starts_at, zone)}"), local(one.entered_at, zone)
+        else:
+            waits = f", waits for {one.waiting_for}" if one.waiting_for else ""
+            until = f" until {local(one.until, zone)}" if one.until else ""
+            paused = ", paused" if one.paused else ""
+            what, when = Text(f"{one.status}{paused} at {one.step}{waits}{until}", style="cyan"), local(one.entered_at, zone)
+        rows.append((str(one.entry), Text(f"{one.scenario}{f' [{one.key}]' if one.key else ''}"), quiet(when), what))
+    section(console, "Journeys", grid(rows, right=[0]) if rows else quiet("none"))
+
+
+def _mails(found: LeadReport, zone: str, console: Console) -> None:
+    rows = []
+    for one in found.mails:
+        reason = f" ({one.reason})" if one.reason else ""
+        again = f", next try {local(one.next_at, zone)}" if one.status == "postponed" and one.next_at else ""
+        whom = " to sales" if one.kind == "sales" else ""
+        rows.append((quiet(local(one.at, zone)), Text(f"{one.mail}{whom}"), Text(f"{one.status}{reason}{again}"), quiet(one.scenario)))
+    section(console, "Mails", grid(rows) if rows else quiet("none"))
+
+
+def _events(found: LeadReport, zone: str, console: Console) -> None:
+    rows = [
+        (quiet(local(one.occurred_at, zone)), Text(one.words), quiet("" if one.is_routed else "not routed yet"))
+        for one in found.events
+    ]
+    shown = f"the latest {len(rows)} of {found.events_in_all}" if len(rows) < found.events_in_all else f"{len(rows)}"
+    section(console, f"Events ({shown})", grid(rows) if rows else quiet("none"))
+
+
+def _came(source: str | None, campaign: str | None) -> str | None:
+    return " / ".join(one for one in (source, campaign) if one) or None
+
+
+def _moment(moment: datetime | None, now: datetime, zone: str) -> str | None:
+    return None if moment is None else f"{local(moment, zone)} ({distance_words(moment, now)})"
+
+
+def _upper(qualification: str) -> str:
+    return "" if qualification == "none" else qualification.upper()
+
+
+def _faded(points: float, worth: float) -> str:
+    now, then = points_words(points), points_words(worth)
+    return now if now == then else f"{now} of {then}"
+
+
+def _signed(points: float) -> str:
+    return f"+{points_words(points)}" if points >= 0 else points_words(points)
+
+
+# Many leads -------------------------------------------------------------------------------------------------------------
+
+
+def say_list(found: LeadList, zone: str, console: Console, *, excluded: bool) -> None:
+    """The list, a line a lead."""
+    if not found.leads:
+        console.print(quiet("no lead is kept out" if excluded else "no lead is like that"))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    last = "excluded as" if excluded else "last active"
+    for name in ("lead", "name", "company", "title", "score", "stage", "qualification", last):
+        table.add_column(name, justify="right" if name == "score" else "left", overflow="fold")
+    for line in found.leads:
+        title = f"{line.title} ({line.rank})" if line.title and line.rank and line.rank != line.title else line.title or line.rank
+        table.add_row(
+            Text(line.called), Text(line.name or ""), Text(line.company or ""), Text(title or ""), str(line.score),
+            Text(line.stage), _upper(line.qualification),
+            Text(", ".join(line.excluded)) if excluded else local(line.active_at, zone),
+        )  # fmt: skip
+    console.print(table)
+    if excluded:
+        console.print(quiet(f"{found.in_all} kept out: " + ", ".join(f"{rule} {count}" for rule, count in found.excluded.items())))
+    elif found.in_all > len(found.leads):
+        console.print(quiet(f"{len(found.leads)} of {found.in_all}; --limit shows more"))
+
+
