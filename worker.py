@@ -11,7 +11,6 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-import structlog
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
@@ -21,12 +20,12 @@ from activities.mail import MailActivities, MailSettings
 from activities.registered import REGISTERED, RegisteredActivities
 from activities.sweeps import SweepActivities
 from mebae import contracts, wiring
-from mebae.beside import load_beside
 from mebae.applier import Applier
+from mebae.beside import load_beside
 from mebae.loading import load_all
 from mebae.logs import configure_logging
 from mebae.mail.rendering import Sender as MailSender
-from mebae.mail.transport import SmtpTransport
+from mebae.mail.transport import SmtpTransport, look_for_mail_server
 from mebae.periodic import jobs
 from mebae.publishing import publish
 from mebae.router import Router
@@ -37,8 +36,6 @@ from mebae.store.database import Database
 from mebae.temporal import connect, ensure_search_attributes, watch
 from workflows.journey import JourneyWorkflow
 from workflows.sweep import SweepWorkflow
-
-log = structlog.get_logger()
 
 GRACE = timedelta(seconds=5)
 """What a mail that is under way gets when the worker is told to end."""
@@ -67,7 +64,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
             tasks.create_task(router.run())
             tasks.create_task(sender.run())
             tasks.create_task(watch(client))
-            tasks.create_task(_look_for_mail_server(settings))
+            tasks.create_task(look_for_mail_server(settings.smtp_host, settings.smtp_port))
             wiring.say_ready("worker", ready_file)
     finally:
         await transport.aclose()
@@ -145,20 +142,6 @@ def _mail_settings(settings: Settings) -> MailSettings:
         zone=settings.time_zone,
         policy=settings.unknown_mail,
     )
-
-
-async def _look_for_mail_server(settings: Settings) -> None:
-    """Says so early when the mail server is away; mails then wait in the ledger."""
-    try:
-        async with asyncio.timeout(5):
-            _, writer = await asyncio.open_connection(settings.smtp_host, settings.smtp_port)
-        writer.close()
-    except (OSError, TimeoutError):
-        log.warning(
-            "mail_server.away",
-            address=f"{settings.smtp_host}:{settings.smtp_port}",
-            cure="start it or set MEBAE_SMTP_HOST and MEBAE_SMTP_PORT; mails wait and are tried again, none is lost",
-        )
 
 
 if __name__ == "__main__":

@@ -212,6 +212,8 @@ def anonymous_id_in(cookie: str) -> str | None:
 # The page -------------------------------------------------------------------------------------------------------------
 
 _SHOWN = ("会社名", "氏名", "メールアドレス")
+_LONG = ("内容", "質問", "要望", "備考", "message", "comment", "question")
+"""What names of fields with long answers contain."""
 _COMPLETE = {"email": "email", "name": "name", "last_name": "family-name", "first_name": "given-name", "company": "organization",
              "title": "organization-title"}  # fmt: skip
 
@@ -230,7 +232,10 @@ def html_of(form: Form, address: str) -> str:
         complete = f' autocomplete="{_COMPLETE[meant]}"' if meant in _COMPLETE else ""
         needed = " required" if meant in required else ""
         shown = html.escape(name)
-        lines.append(f'  <p><label>{shown}<br><input type="{kind}" name="{shown}"{complete}{needed}></label></p>')
+        box = f'<input type="{kind}" name="{shown}"{complete}{needed}>'
+        if any(word in name.casefold() for word in _LONG):
+            box = f'<textarea name="{shown}" rows="5" cols="60"{needed}></textarea>'
+        lines.append(f"  <p><label>{shown}<br>{box}</label></p>")
     if form.consent is not None:
         needed = " required" if agree in form.required else ""
         box = f'<input type="checkbox" name="{html.escape(form.consent.field)}" value="yes"{needed}>'

@@ -24,11 +24,58 @@ from psycopg import sql
 
 
 class PostgresServer:
-    """A running server. Databases are made by copying a template, which takes some 50 ms."""
+    """A server that can be stopped and started again. Databases are made by copying a template, which takes some 50 ms."""
 
-    def __init__(self, port: int, pid: int) -> None:
-        self.port, self.pid = port, pid
+    def __init__(self, programs: Path, folder: Path, who: dict[str, Any]) -> None:
+        self._programs, self._folder, self._who = programs, folder, who
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
         self._numbers = itertools.count(1)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Starts it, again on the port that it had, and returns when it answers."""
+        for _ in range(5):  # another process may take the port between our look and the server's start
+            port = self.port or _free_port()
+            settings = {
+                "port": port,
+                "listen_addresses": "127.0.0.1",
+                "unix_socket_directories": "",
+                "max_connections": 200,
+                "shared_buffers": "64MB",
+                "timezone": "UTC",
+                "log_min_messages": "warning",
+            }
+            options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+            with (self._folder / "log").open("ab") as log:
+                process = subprocess.Popen(
+                    [self._programs / "postgres", "-D", self._folder / "data", *options],
+                    stdout=log, stderr=log, cwd=self._folder, **self._who,
+                )  # fmt: skip
+            before, self.port, self._process = self.port, port, process
+            limit = time.monotonic() + 60
+            while time.monotonic() < limit and process.poll() is None:
+                if self.answers():
+                    return
+                time.sleep(0.05)
+            self.stop(signal.SIGQUIT)
+            self.port = before
+        raise RuntimeError(f"PostgreSQL did not start:\n{(self._folder / 'log').read_text()[-2000:]}")
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT: "fast", open connections are cut. SIGQUIT: "immediate", as in a crash."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(how)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(20)
 
     def url(self, name: str) -> str:
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
@@ -71,49 +118,14 @@ def running_postgres() -> Iterator[PostgresServer]:
             [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
             check=True, capture_output=True, cwd=folder, **who,
         )  # fmt: skip
-        process, server = _start(programs, data, folder, who)
+        server = PostgresServer(programs, folder, who)
         try:
+            server.start()
             yield server
         finally:
-            process.send_signal(signal.SIGINT)  # "fast shutdown": open connections are cut
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGQUIT)
-                process.wait(20)
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _start(
-    programs: Path, data: Path, folder: Path, who: dict[str, Any]
-) -> tuple[subprocess.Popen[bytes], PostgresServer]:
-    for _ in range(5):  # another process may take the port between our look and the server's start
-        port = _free_port()
-        settings = {
-            "port": port,
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
-            "max_connections": 200,
-            "shared_buffers": "64MB",
-            "timezone": "UTC",
-            "log_min_messages": "warning",
-        }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with (folder / "log").open("ab") as log:
-            process = subprocess.Popen(
-                [programs / "postgres", "-D", data, *options], stdout=log, stderr=log, cwd=folder, **who
-            )
-        server = PostgresServer(port, process.pid)
-        limit = time.monotonic() + 60
-        while time.monotonic() < limit and process.poll() is None:
-            if server.answers():
-                return process, server
-            time.sleep(0.05)
-        if process.poll() is None:
-            process.send_signal(signal.SIGQUIT)
-            process.wait(20)
-    raise RuntimeError(f"PostgreSQL did not start:\n{(folder / 'log').read_text()[-2000:]}")
 
 
 def _programs(folder: Path, who: dict[str, Any]) -> Path:

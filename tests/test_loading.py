@@ -201,3 +201,82 @@ def test_an_edit_within_the_same_second_is_seen(tmp_path: Path) -> None:
     file.write_text(file.read_text(encoding="utf-8").replace("days(1)", "days(2)"), encoding="utf-8")
     os.utime(file, (stamp, stamp))
     assert load_scenario(made).graph.version != first
+
+
+# Everything in one run ------------------------------------------------------------------------------------------------
+
+
+def beside(root: Path, **files: str) -> None:
+    """Files beside the scenarios, by name: `scoring` for `scoring.py`."""
+    (root / "scenarios").mkdir(exist_ok=True)
+    for name, source in files.items():
+        imports = {"scoring": "scoring_language", "events": "tracking_language", "segments": "segments_language"}[name]
+        (root / "scenarios" / f"{name}.py").write_text(f"from mebae.{imports} import *\n{source}\n", encoding="utf-8")
+
+
+def test_every_slip_of_a_file_is_told_and_not_only_the_first(tmp_path: Path) -> None:
+    source = """from mebae.authoring import *
+
+letters = [sent("hello"), send("more")]
+pause = wait(3)
+scenario = Scenario(
+    "hello",
+    enters_on=dowloaded("a"),
+    audience=lead.score and lead.stage,
+    steps=[
+        *letters,
+        pause,
+        branch(when(lead.score >= "50", [send("hello")]), otherwise=[send(5)]),
+        wait_for(on(visited(""), [send("more")]), within=7),
+    ],
+)
+"""
+    folder(tmp_path, "hello", source)
+    found = problems(tmp_path)
+    lines = [int(problem.split("scenario.py:")[1].split(":")[0]) for problem in found]
+    assert lines == [3, 4, 7, 8, 12, 12, 13, 13], found
+    assert "'sent' is not defined, did you mean 'send'" in found[0]
+    assert not any("letters" in problem or "pause" in problem for problem in found), "what follows from a slip is no problem"
+
+
+def test_after_an_import_that_fails_nothing_else_is_blamed(tmp_path: Path) -> None:
+    folder(tmp_path, "hello", "from mebae.authorin import *\nscenario = Scenario('hello', steps=[send('a')])\n")
+    assert one(tmp_path) == "scenarios/hello/scenario.py:1: ModuleNotFoundError: No module named 'mebae.authorin'"
+
+
+def test_files_with_future_annotations_dataclasses_and_loops_are_run_as_python_runs_them(tmp_path: Path) -> None:
+    source = (
+        "from __future__ import annotations\nfrom mebae.authoring import *\nx: Nothing = 1\n"
+        "steps = []\nfor n in range(2):\n    steps.append(wait(days(n + 1), id=f'w{n}'))\n"
+        "scenario = Scenario('hello', enters_on=created(), steps=steps)\n"
+    )
+    assert load_scenario(folder(tmp_path, "hello", source)).graph.has("w1")
+
+
+def test_stages_of_the_scoring_model_are_those_that_scenarios_may_name(tmp_path: Path) -> None:
+    folder(tmp_path, "hello", HELLO.replace("{id}", "hello").replace("enters_on", "audience=lead.stage.at_least('warm'), enters_on"))
+    assert "'warm' is no stage; known: awareness, consideration, interest" in one(tmp_path)
+    beside(tmp_path, scoring="scoring = Scoring(stages=[stage('cold'), stage('warm', when=lead.score >= 30)])")
+    [loaded] = load_all(tmp_path)
+    assert load_scenario(loaded.file.parent).graph == loaded.graph
+
+
+def test_a_model_that_cannot_be_read_is_told_once_and_not_again_by_every_scenario(tmp_path: Path) -> None:
+    folder(tmp_path, "hello", HELLO.replace("{id}", "hello").replace("enters_on", "audience=lead.stage == 'warm', enters_on"))
+    beside(tmp_path, scoring="scoring = Scoring(stages=[stage('cold'), stagge('warm', when=lead.score >= 30)])")
+    assert one(tmp_path) == "scenarios/scoring.py:2: 'stagge' is not defined, did you mean 'stage'?"
+
+
+def test_problems_of_all_files_come_in_one_run(tmp_path: Path) -> None:
+    folder(tmp_path, "hello", HELLO.replace("{id}", "hello").replace("created()", "[joined('dormat'), tracked('Trial Startet')]"))
+    beside(
+        tmp_path,
+        events="plan = Plan(events=[event('Trial Started', title='トライアル開始', properties={'plan': one_of('team')})])",
+        scoring="scoring = Scoring(stages=[stage('a')], engagement=[engagement('t', tracked('Trial Started', plan='solo'), 5)])",
+        segments="segments = [Segment('dormant', when=did_not(tracked('Trial Strated')))]",
+    )
+    found = problems(tmp_path)
+    assert [problem.partition(": ")[0] for problem in found] == [
+        "scenarios/scoring.py", "scenarios/segments.py", "scenarios/hello/scenario.py", "scenarios/hello/scenario.py",
+    ]  # fmt: skip
+    assert [problem.rpartition("did you mean ")[2] for problem in found[1:]] == ["'Trial Started'?", "'dormant'?", "'Trial Started'?"]

@@ -164,10 +164,11 @@ class _Reader:
     def _occurred(self, event: Mapping[str, Any]) -> datetime:
         """When it happened, in the world: the client's time set right by how far its clock was off when it sent.
 
-        A time that cannot be read or believed counts as now: what a lead did matters more than when. Of two `sentAt` the later
+        A time that cannot be read or believed counts as now: what a lead did matters more than when. `timestamp` is what the
+        caller says, `originalTimestamp` when it called the SDK (RudderStack's for Node.js sends both). Of two `sentAt` the later
         counts: a client that sends again what it kept writes a new one on the batch and leaves the event's as it was.
         """
-        happened = _time(event.get("originalTimestamp")) or _time(event.get("timestamp"))
+        happened = _time(event.get("timestamp")) or _time(event.get("originalTimestamp"))
         if happened is None:
             return self._received_at
         sent = self._sent

@@ -26,10 +26,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Literal, NamedTuple, NoReturn, Protocol
 
+import structlog
 from aiosmtplib import SMTP, SMTPException, SMTPHeloError, SMTPResponseException, SMTPServerDisconnected
 
 from mebae.errors import MailServerUnavailable, RecipientRefused
 from mebae.mail.message import address_spec
+
+log = structlog.get_logger()
 
 IDLE_SECONDS = 60.0
 """A connection unused for longer is not trusted: servers and firewalls forget it without a word."""
@@ -282,3 +285,17 @@ def _stuffed(message: bytes) -> bytes:
     if not lines.endswith(b"\r\n"):
         lines += b"\r\n"
     return re.sub(rb"(?m)^\.", b"..", lines) + b".\r\n"
+
+
+async def look_for_mail_server(host: str, port: int) -> None:
+    """Says so early when the mail server is away; mails then wait in the ledger."""
+    try:
+        async with asyncio.timeout(5):
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+    except (OSError, TimeoutError):
+        log.warning(
+            "mail_server.away",
+            address=f"{host}:{port}",
+            cure="start it or set MEBAE_SMTP_HOST and MEBAE_SMTP_PORT; mails wait and are tried again, none is lost",
+        )

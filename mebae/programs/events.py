@@ -62,6 +62,7 @@ def show_events(since: str | None, sample: int) -> None:
             console.print(
                 f"… and {len(seen) - SHOWN} more names: what differs from event to event belongs into a property"
             )
+    _say_unplanned(console, plan, seen)
     _say_findings(console, findings, samples)
     _say_never(console, plan, {one.name for one in seen}, start is not None)
     if declared is None:
@@ -102,20 +103,32 @@ def _names(seen: Sequence[Seen], plan: TrackingPlan, zone: str) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("first", "last"):
         table.add_column(name, no_wrap=True)
-    table.add_column("", overflow="fold")
     for one in seen[:SHOWN]:
         planned = plan.events.get(one.name)
-        mark, title, note = "[green]✓[/]", planned.title if planned is not None else "", ""
-        if planned is None:
-            near = plan.nearest(one.name)
-            mark, note = "[yellow]?[/]", "not in the plan" + (f", did you mean '{near}'?" if near else "")
-            if near in BY_NAME:
-                note += " It is kept under its own name: send that one, or one of its aliases"
+        mark = "[yellow]?[/]" if planned is None else "[green]✓[/]"
+        title = planned.title if planned is not None and planned.is_own else ""
         table.add_row(
             mark, escape(one.name), escape(title), f"{one.times:,}", f"{one.leads:,}", f"{one.anonymous:,}",
-            local(one.first, zone), local(one.last, zone), escape(note),
+            local(one.first, zone), local(one.last, zone),
         )  # fmt: skip
     return table
+
+
+def _say_unplanned(console: Console, plan: TrackingPlan, seen: Sequence[Seen]) -> None:
+    unplanned = [one.name for one in seen if one.name not in plan.events]
+    if not unplanned:
+        return
+    console.print()
+    console.print("[bold]Not in the plan[/] (kept all the same)")
+    for name in unplanned[:SHOWN]:
+        near = plan.nearest(name)
+        cure = f", did you mean '{near}'?" if near else ""
+        if near in BY_NAME:
+            aliases = ", ".join(BY_NAME[near].aliases)
+            cure += (
+                f" Send it as that{f', or as {aliases}' if aliases else ''}: what has another name counts for nothing."
+            )
+        console.print(f"  {escape(name)}{escape(cure)}", soft_wrap=True)
 
 
 def _say_findings(console: Console, findings: Findings, samples: Counter[str]) -> None:

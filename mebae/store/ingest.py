@@ -18,7 +18,7 @@ from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
 from mebae.store import visitors
 from mebae.store.companies import companies_for
 from mebae.store.leads import Found, Who, apply_traits, gather, rename_user, settle
-from mebae.store.scoring import Touched, active_scoring, score_leads, titles_of, stage_titles_of
+from mebae.store.scoring import Touched, active_scoring, score_leads, stage_titles_of
 from mebae.store.tables import Consent, Event, Lead, VisitorEvent
 from mebae.store.traits import read_traits
 from mebae.words import STAGE_TITLES
@@ -145,7 +145,7 @@ def _store_named(session: Session, named: Sequence[tuple[Incoming, Who]], seen: 
             seen.leads[anonymous_id] = its.lead
             if anonymous_id in seen.joining:
                 _join(log, its.lead, seen.joining.pop(anonymous_id), now)
-        _store_one(session, log, one, its, now)
+        _store_one(log, one, its, now)
     visitors.link(session, seen, now)
     companies_for(session, log.to_place, now)
     log.write(session)
@@ -168,7 +168,7 @@ def _join(log: EventLog, lead: Lead, kept: Sequence[VisitorEvent], now: datetime
         log.add(lead, event.message_id, event.name, properties, event.occurred_at, event.received_at, routed=silent)
 
 
-def _store_one(session: Session, log: EventLog, one: Incoming, its: Found, now: datetime) -> None:
+def _store_one(log: EventLog, one: Incoming, its: Found, now: datetime) -> None:
     lead = its.lead
     if one.source is not None or one.campaign is not None:
         _came_from(lead, one.source, one.campaign)

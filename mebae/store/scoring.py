@@ -86,12 +86,6 @@ def stage_titles_of(session: Session) -> dict[str, str]:
     return STAGE_TITLES if active is None else active.model.stage_titles
 
 
-def titles_of(session: Session) -> dict[str, str]:
-    """Each stage of the active model, in their order, with its title ("" if it has none)."""
-    active = active_scoring(session)
-    return dict(STAGE_TITLES) if active is None else {stage.id: stage.title for stage in active.model.stages}
-
-
 def publish_scoring(session: Session, loaded: LoadedScoring | None, now: datetime) -> bool:
     """Publishes what the files say; whether another model than that is active, so that `mebae rescore` is due.
 

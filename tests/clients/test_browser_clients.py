@@ -10,6 +10,7 @@ import http.server
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -104,6 +105,7 @@ class Visit:
         self.page.evaluate(script, argument)
 
 
+@contextmanager
 def visiting(tab: BrowserContext, client: str, address: str, *, key: str = KEY, options: str = "") -> Iterator[Visit]:
     """The user's site with the snippet of the docs."""
     html = snippet("html", f"{client}.js", address=address, key=key)
@@ -131,7 +133,7 @@ def test_what_a_visitor_read_before_it_said_who_it_is_ends_up_on_the_lead(
     database: Database, tab: BrowserContext, client: str
 ) -> None:
     with site(database) as here:
-        for visit in visiting(tab, client, here.address):
+        with visiting(tab, client, here.address) as visit:
             visit.go("/blog/iot?utm_source=newsletter&utm_campaign=spring")
             here.until(lambda: len(here.posts) >= 1)
             visit.go("/pricing")
@@ -157,7 +159,7 @@ def test_an_alias_gives_a_visitor_and_then_a_lead_its_id(
     sqlite_database: Database, tab: BrowserContext, client: str
 ) -> None:
     with site(sqlite_database) as here:
-        for visit in visiting(tab, client, here.address):
+        with visiting(tab, client, here.address) as visit:
             visit.go("/pricing")
             here.until(lambda: len(here.posts) >= 1)
             visit.do("() => analytics.alias('u-1024')")
@@ -181,7 +183,7 @@ def test_events_sent_when_the_page_is_left_arrive(sqlite_database: Database, tab
         "rudderstack": "useBeacon: true}",
     }
     with site(sqlite_database) as here:
-        for visit in visiting(tab, client, here.address, options=batching[client]):
+        with visiting(tab, client, here.address, options=batching[client]) as visit:
             visit.go("/pricing")
             visit.do(STORY, HANAKO)
             visit.page.wait_for_timeout(500)
@@ -196,7 +198,7 @@ def test_a_browser_that_is_asked_to_come_again_does(
     sqlite_database: Database, tab: BrowserContext, client: str
 ) -> None:
     with site(sqlite_database, statuses=(503, 429)) as here:
-        for visit in visiting(tab, client, here.address):
+        with visiting(tab, client, here.address) as visit:
             visit.go("/pricing")
             visit.do("email => analytics.identify('u-1024', {email})", HANAKO)
             here.until(lambda: len(here.leads()) == 1 and "Page Viewed" in here.names(here.leads()[0]), within=40)
@@ -208,7 +210,7 @@ def test_a_page_of_another_site_may_not_send_where_origins_are_named(
     sqlite_database: Database, tab: BrowserContext, client: str
 ) -> None:
     with site(sqlite_database, allowed_origins=["https://www.aoba.example.jp"]) as here:
-        for visit in visiting(tab, client, here.address):
+        with visiting(tab, client, here.address) as visit:
             visit.go("/pricing")
             visit.hears(lambda: any("CORS" in one for one in visit.said))
         assert (here.posts, here.leads()) == ([], [])
@@ -217,7 +219,7 @@ def test_a_page_of_another_site_may_not_send_where_origins_are_named(
 @CLIENTS
 def test_a_wrong_key_stands_in_the_console(sqlite_database: Database, tab: BrowserContext, client: str) -> None:
     with site(sqlite_database) as here:
-        for visit in visiting(tab, client, here.address, key="wrong"):
+        with visiting(tab, client, here.address, key="wrong") as visit:
             visit.go("/pricing")
             visit.hears(lambda: any("40" in one for one in visit.said))
         assert any("MEBAE_WRITE_KEYS" in one for one in visit.said) or client == "rudderstack", visit.said
