@@ -223,6 +223,8 @@ def parse(command: Any, args: list[str], where: str) -> None:
         context = command.make_context(command.name or "command", list(args))
         if hasattr(command, "resolve_command"):
             rest = [*context._protected_args, *context.args]
+            if not rest and command.invoke_without_command:
+                return
             _, sub, rest = command.resolve_command(context, rest)
             parse(sub, rest, where)
     except Exception as error:
