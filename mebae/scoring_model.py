@@ -168,7 +168,8 @@ class ScoringModel(Hashed):
     @cached_property
     def fit_is_steady(self) -> bool:
         """Whether points for what a lead is, and exclusions, stay as they are until the lead is another."""
-        return all(id(rule.when) in self.steady for rule in (*self.fit, *self.exclusions))
+        whens = [*(rule.when for rule in self.fit), *(rule.when for rule in self.exclusions)]
+        return all(id(when) in self.steady for when in whens)
 
     @cached_property
     def quick(self) -> dict[int, Quick]:
@@ -183,12 +184,10 @@ class ScoringModel(Hashed):
     @cached_property
     def only_fades(self) -> bool:
         """Whether without an event that counts no lead rises to a stage or qualifies, and none falls (see also `rising`)."""
-        asked = [*(stage.when for stage in self.stages), *(rule.when for rule in self.qualifications)]
-        return (
-            self.fit_is_steady
-            and not any(stage.falls for stage in self.stages)
-            and all(when is None or only_fades(when) for when in asked)
-        )
+        if not self.fit_is_steady or any(stage.falls for stage in self.stages):
+            return False
+        stages = [stage.when for stage in self.stages if stage.when is not None]
+        return all(only_fades(when) for when in (*stages, *(rule.when for rule in self.qualifications)))
 
     @cached_property
     def rising(self) -> frozenset[str]:

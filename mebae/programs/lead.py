@@ -86,7 +86,7 @@ def section(console: Console, title: str, *parts: RenderableType) -> None:
     """A heading and what stands under it, two cells further in."""
     console.print()
     console.print(Text(title, style="bold"))
-    console.print(Padding(Group(*parts), (0, 0, 0, 2)))
+    console.print(Padding(Group(*parts), (0, 0, 0, 2), expand=False))
 
 
 def condition_tree(told: Explained, depth: int = 0) -> list[Sequence[RenderableType]]:
@@ -159,7 +159,7 @@ def _head(found: LeadReport, zone: str, console: Console) -> None:
         *((name, value) for name, value in sorted(person.attributes.items())),
     ]
     rows = [(quiet(name), Text(value_words(value, zone))) for name, value in facts if value not in (None, "", [])]
-    console.print(Padding(grid(rows), (0, 0, 0, 2)))
+    console.print(Padding(grid(rows), (0, 0, 0, 2), expand=False))
 
 
 def _firm(found: LeadReport, console: Console) -> None:
@@ -212,7 +212,7 @@ def _score(found: LeadReport, zone: str, console: Console) -> None:
         else:
             words = f"falls below on {local(one.until, zone)} ({distance_words(one.until, found.now)}): {one.then}"
         lines.append((Text("≥ " + str(one.score)), Text(one.of), Text(words)))
-    change = f"the next whole point goes on {local(score.changes_at, zone)}" if score.changes_at else "time alone changes nothing"
+    change = f"the score is another from {local(score.changes_at, zone)} on" if score.changes_at else "time alone changes nothing"
     section(console, "If nothing happens", grid(lines, right=[0]), quiet(change))
 
 

@@ -87,7 +87,7 @@ class Story:
         self._told: set[str] = set()
         self._day = ""
         self._began: dict[str, list[Lead]] = defaultdict(list)
-        self._moved: dict[str, list[Lead]] = defaultdict(list)
+        self._moved: dict[str, list[tuple[Event, Lead]]] = defaultdict(list)
         self._ripe: list[tuple[Event, Lead]] = []
         self._refused: dict[str, list[Lead]] = defaultdict(list)
         self._mails: dict[tuple[str, str, str, str], list[Lead]] = defaultdict(list)
@@ -129,7 +129,7 @@ class Story:
         for event, lead in sight.moves:
             if self._is_new(f"move {event.id}"):
                 if event.name == STAGE_REACHED:
-                    self._moved[event.properties["stage"]].append(lead)
+                    self._moved[event.properties["stage"]].append((event, lead))
                 elif event.properties["qualification"] == "mql":
                     self._ripe.append((event, lead))
         for delivery, lead in sight.deliveries:
@@ -145,8 +145,11 @@ class Story:
             yield f"  [yellow]×[/] not taken [dim]({REASONS.get(reason, reason)})[/]: {_people(leads)}"
 
     def _ripening(self, sight: Sight) -> Iterator[str]:
-        for stage, leads in self._moved.items():
-            yield f"  [blue]▲[/] {_count(leads, 'lead')} reached [bold]{escape(stage)}[/]: {_people(leads, ['lead.score'])}"
+        for stage, moved in self._moved.items():
+            shown = [f"{lead.name or lead.email} (score {event.properties['score']})" for event, lead in moved[:SHOWN]]
+            more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
+            leads = [lead for _, lead in moved]
+            yield f"  [blue]▲[/] {_count(leads, 'lead')} reached [bold]{escape(stage)}[/]: {escape(', '.join(shown))}{more}"
         for event, lead in self._ripe:
             reasons = sight.reasons.get(event.lead_id, [])
             said = ", ".join(f"{rule} {points:+g}" for rule, points in reasons[:REASONS_SHOWN])

@@ -27,6 +27,13 @@ from mebae.graph import Branch, Graph, Split, Step, WaitFor, targets
 from mebae.timing import Duration
 
 _SIGNS = {"eq": "is", "gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+_PAST = {
+    "created": "became known", "imported": "was imported with", "viewed_screen": "viewed the screen", "submitted": "sent the form",
+    "answered": "answered the form", "registered": "registered for", "requested_quote": "asked for a quote",
+    "stage_reached": "reached the stage", "qualified": "was qualified as", "joined": "joined the segment",
+    "contacted": "was contacted by sales", "handover_rejected": "was rejected by sales",
+}  # fmt: skip
+"""What happened, of a lead, where the verb alone reads badly."""
 _LISTS = {"lead.tags": "tagged", "lead.topics": "interested in", "lead.excluded": "excluded as"}
 
 
@@ -97,7 +104,7 @@ def happened_words(name: str, properties: Mapping[str, Any]) -> str:
         plain = [f"{key} {value}" for key, value in properties.items() if isinstance(value, (str, int, float))]
         return _short(", ".join([name, *plain[:3]]))
     value = properties.get(spec.property) if spec.property else None
-    words = spec.verb.replace("_", " ") + (f" {value}" if value not in (None, "") else "")
+    words = _PAST.get(spec.verb, spec.verb.replace("_", " ")) + (f" {value}" if value not in (None, "") else "")
     if spec.names == "mail" and properties.get("verdict", "human") != "human":
         words += f" (by a machine: {properties['verdict']})"
     return _short(words)

@@ -542,7 +542,8 @@ def _mails(session: Session, lead_id: int) -> list[MailTold]:
 
 
 def _events(session: Session, lead_id: int, most: int) -> list[EventTold]:
-    query = select(Event).where(Event.lead_id == lead_id).order_by(col(Event.seq).desc()).limit(most)
+    latest_first = (col(Event.occurred_at).desc(), col(Event.seq).desc())
+    query = select(Event).where(Event.lead_id == lead_id).order_by(*latest_first).limit(most)
     return [
         EventTold(
             seq=event.seq, name=event.name, words=happened_words(event.name, event.properties),

@@ -17,7 +17,7 @@ from mebae.conditions import Condition, Match, Pattern, evaluate, matches
 from mebae.entering import OPEN
 from mebae.errors import NotFound
 from mebae.events import REQUESTED
-from mebae.graph import Graph, WaitFor
+from mebae.graph import Graph, Step, WaitFor
 from mebae.journey import EXIT
 from mebae.programs.wording import condition_words, event_words, happened_words, span_words
 from mebae.reports.explaining import Explained, distance_words, explain, moment_words, value_words
@@ -220,17 +220,17 @@ class _Why:
         came = [one for start in starts for one in start.came]
         if came:
             last = max(came, key=lambda one: one.at)
-            return f"it did not enter: it has {last.words} ({self._at(last.at)}), which {last.fate}"
+            return f"it did not enter: it {last.words} ({self._at(last.at)}), which {last.fate}"
         if not starts:
             return "it did not enter: nothing starts this scenario by itself, and nobody has asked for it"
         wanted = " or ".join(start.words for start in starts)
         near = [one for start in starts for one in start.near]
         if near:
             last = max(near, key=lambda one: one.at)
-            return f"it did not enter: it has not {wanted}. Nearest: {last.words} ({self._at(last.at)}), {last.fate}"
+            return f"it did not enter: what starts it did not happen ({wanted}). Nearest: it {last.words} ({self._at(last.at)}), {last.fate}"
         hurdles = [check.words for check in checks if not check.holds]
         besides = f" Besides: {hurdles[0]}." if hurdles else ""
-        return f"it did not enter: it has not {wanted}.{besides}"
+        return f"it did not enter: what starts it did not happen ({wanted}).{besides}"
 
     # Start events -----------------------------------------------------------------------------------------------------
 
@@ -439,7 +439,7 @@ class _Why:
             words=self._fate_of(row),
             until=row.deadline,
             listens=listens,
-            otherwise=step.otherwise if isinstance(step, WaitFor) else getattr(step, "next", None),
+            otherwise=_next(step) if row.status == JourneyStatus.RESTING else None,
             exits=explain(graph.exits_when, facts, self.zone) if graph.exits_when is not None else None,
             signals=signals,
         )
@@ -504,6 +504,11 @@ class _Why:
 
     def _at(self, moment: datetime | None) -> str:
         return "?" if moment is None else moment_words(moment, self.zone)
+
+
+def _next(step: Step | None) -> str | None:
+    """Where a rest leads when its time is over."""
+    return step.otherwise if isinstance(step, WaitFor) else getattr(step, "next", None)
 
 
 def _differs(pattern: Pattern, properties: Mapping[str, Any]) -> str:

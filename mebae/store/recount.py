@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import ColumnElement, and_, bindparam, func, insert, select, text, true
 from sqlmodel import Session, SQLModel
 
-from mebae.scoring import Event, _counted, decayed, micros
+from mebae.scoring import Event, EventLike, _counted, decayed, micros
 from mebae.store.conditions_sql import COLUMNS
 from mebae.store.scoring import Account, Scoring, Tale, Touched, _tell, _Work, scoring_version, stored_events
 from mebae.store.tables import Event as EventRow
@@ -90,7 +90,8 @@ def to_count(version: str, again: bool) -> ColumnElement[bool]:
 
 
 def how_many(session: Session, version: str, again: bool) -> int:
-    return session.execute(select(func.count()).select_from(_table).where(to_count(version, again))).scalar_one()
+    query = select(func.count()).select_from(_table).where(to_count(version, again))
+    return int(session.execute(query).scalar_one())
 
 
 def next_leads(session: Session, version: str, again: bool, after: int) -> list[tuple[int, int]]:
@@ -151,15 +152,18 @@ def _counted_anew(lead: SimpleNamespace, events: Sequence[Event], scoring: Scori
     seen = tuple(getattr(lead, name) for name in SEEN)
     row, tale = cast(Lead, lead), Tale()
     lead.scoring_version = None
-    touched, told = Touched(row), []
+    history: list[EventLike] = list(events)
+    told: list[tuple[int, str, str, dict[str, Any]]] = []
+    touched = Touched(row)
     for _ in range(ROUNDS):
         work = _Work(touched, scoring, now)
-        work.score(scoring, events, now, tale)
-        _tell(row, work.account, scoring.model.stage_ids[0], tale)
+        work.score(scoring, history, now, tale)
+        _tell(row, work.account, tale)
         lead.tally = work.account.dump()
         if len(tale.told) == len(told):
             break
-        events, touched = [*events, *touched.events], Touched(row)
+        history += touched.events
+        touched = Touched(row)
         for _, name, properties in tale.told[len(told) :]:
             lead.last_seq += 1
             message_id = f"{name.lower().replace(' ', '-')}:{lead.id}:{lead.last_seq}"
@@ -204,7 +208,7 @@ def _write_leads(session: Session, good: Sequence[Counted]) -> None:
         update = f"UPDATE leads SET {sets} FROM {_recordset({'id': 'bigint', **WRITTEN})} WHERE leads.id = v.id"  # noqa: S608
         session.execute(text(update), {"rows": _as_json([{"id": one.id, **one.values} for one in good])})
         return
-    values = {_leads[name]: bindparam(f"to_{name}") for name in WRITTEN}
+    values: dict[Any, Any] = {_leads[name]: bindparam(f"to_{name}") for name in WRITTEN}
     changed = [{"of": one.id, **{f"to_{name}": value for name, value in one.values.items()}} for one in good]
     session.connection().execute(_table.update().where(_leads.id == bindparam("of")).values(values), changed)
 

@@ -252,13 +252,17 @@ class _Work:
         lead, account = self.lead, self.account
         profile = profile_of(lead, scoring.mapping)
         moves: tuple[Move, ...] = ()
+        found: Score | None = None
         if self.needs_history:
             lived = replay(scoring.model, profile, [*history, *self.events], now)
             account.tally, moves = lived.tally, lived.moves
+            if lived.score.stage == lead.stage:
+                found = lived.score  # `reckon` would say the same
         elif account.tally is None:
             account.tally = Tally.of(scoring.model, self.events)
-        known = None if self._anew else _as_before(scoring.model, account, lead)
-        found = reckon(scoring.model, account.tally, profile, now, held=lead.stage, known=known)
+        if found is None:
+            known = None if self._anew else _as_before(scoring.model, account, lead)
+            found = reckon(scoring.model, account.tally, profile, now, held=lead.stage, known=known)
         write_score(lead, account, scoring, profile, found, now, tale)
         become(lead, scoring.model, found, moves)
 
@@ -289,7 +293,7 @@ def write_score(
             setattr(lead, name, value)
     lead.scored_at = now
     # Without events, and with rules that no date bears on, nothing ever changes by itself.
-    lead.score_changes_at = now + SOON if account.tally.kept or not _is_steady(scoring) else None
+    lead.score_changes_at = now + SOON if account.tally.kept or not scoring.model.fit_is_steady else None
 
 
 def become(lead: Lead, model: ScoringModel, found: Score, moves: Iterable[Move] = ()) -> None:
@@ -313,11 +317,6 @@ def _as_before(model: ScoringModel, account: Account, lead: Lead) -> dict[int, b
 
 def _falls(model: ScoringModel) -> bool:
     return any(stage.falls for stage in model.stages)
-
-
-def _is_steady(scoring: Scoring) -> bool:
-    whens = [*(rule.when for rule in scoring.model.fit), *(rule.when for rule in scoring.model.exclusions)]
-    return all(id(when) in scoring.model.steady for when in whens)
 
 
 def _tell(lead: Lead, account: Account, tale: Tale) -> None:

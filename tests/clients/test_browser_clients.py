@@ -197,12 +197,11 @@ def test_events_sent_when_the_page_is_left_arrive(sqlite_database: Database, tab
 def test_a_browser_that_is_asked_to_come_again_does(
     sqlite_database: Database, tab: BrowserContext, client: str
 ) -> None:
-    with site(sqlite_database, statuses=(503, 429)) as here:
-        with visiting(tab, client, here.address) as visit:
-            visit.go("/pricing")
-            visit.do("email => analytics.identify('u-1024', {email})", HANAKO)
-            here.until(lambda: len(here.leads()) == 1 and "Page Viewed" in here.names(here.leads()[0]), within=40)
-            assert here.names(here.leads()[0]).count("Page Viewed") == 1
+    with site(sqlite_database, statuses=(503, 429)) as here, visiting(tab, client, here.address) as visit:
+        visit.go("/pricing")
+        visit.do("email => analytics.identify('u-1024', {email})", HANAKO)
+        here.until(lambda: len(here.leads()) == 1 and "Page Viewed" in here.names(here.leads()[0]), within=40)
+        assert here.names(here.leads()[0]).count("Page Viewed") == 1
 
 
 @CLIENTS

@@ -12,9 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mebae.clock import WorldClock
+from mebae.errors import BadInput
 from mebae.http.body import LARGEST_UNPACKED, HttpError, parse, unpack
-from mebae.http.segment import Batch, Kind, read_batch
+from mebae.http.segment import KINDS, Batch, Kind, read_batch
+from mebae.http.reading import address_of, storable
 from mebae.store.ingest import Incoming
+from mebae.store.leads import normalise_email
+from mebae.store.traits import TooDeep, clean, clean_text
 
 RECEIVED = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
 REAL = WorldClock()
@@ -105,7 +109,6 @@ def test_it_is_said_of_the_right_person(event: dict[str, Any], who: tuple[str | 
         ("text", "is no JSON object"),
         (track(userId=None), "says of nobody"),
         (track(userId=None, properties={"email": "none"}), "an email that is no address"),
-        (track(userId="mebae:anonymous"), "userId that is ours"),
         (track(userId=True), "userId that is no text"),
         (track(userId="u" * 256), "more than 255"),
         (track(messageId="m" * 256), "more than 255"),
@@ -113,7 +116,11 @@ def test_it_is_said_of_the_right_person(event: dict[str, Any], who: tuple[str | 
         (track(event=" "), "without an event name"),
         (track(event="Lead Identified"), "send an identify"),
         (track(properties=[1]), "properties that is no object"),
-        (track(type="group"), "type that is not taken"),
+        (track(type="delete"), "type that is not taken"),
+        (track(type="alias"), 'set "previousId"'),
+        (track(type="alias", userId=None, anonymousId="a", previousId="b"), 'set "userId"'),
+        (track(type="group", traits="青葉精機"), "traits that is no object"),
+        (track(type="group", groupId={}), "groupId that is no text"),
         (track(type=["track"]), "type that is not taken"),
         (track(properties={"x": "あ" * 11000}), "larger than 32 KB"),
     ],
@@ -134,6 +141,85 @@ def test_an_event_without_id_is_known_again_by_its_time() -> None:
     assert one(event).message_id != one(event).message_id
 
 
+def test_a_screen_is_viewed_under_its_name() -> None:
+    read_ = one({"type": "screen", "userId": "u1", "name": "Settings", "properties": {"tab": "billing"}})
+    assert (read_.name, read_.properties) == ("Screen Viewed", {"tab": "billing", "name": "Settings"})
+
+
+def test_a_group_tells_of_the_company_and_its_address_is_not_the_leads() -> None:
+    """RudderStack's clients put the lead's own traits in the context of every event."""
+    read_ = one(
+        {
+            "type": "group",
+            "userId": "u1",
+            "groupId": 7,
+            "traits": {
+                "name": "青葉精機",
+                "industry": "製造業",
+                "employees": 120,
+                "email": "info@aoba.example.jp",
+                "company_plan": "pro",
+                "website": "aoba.example.jp",
+            },
+            "context": {"traits": {"email": "sato@aoba.example.jp", "title": "部長"}},
+        }
+    )
+    assert (read_.name, read_.who.email, read_.who.user_id, read_.who.moves) == (
+        "Lead Identified",
+        "sato@aoba.example.jp",
+        "u1",
+        False,
+    )
+    assert read_.traits == {
+        "company_group_id": "7",
+        "company": "青葉精機",
+        "industry": "製造業",
+        "company_size": 120,
+        "company_email": "info@aoba.example.jp",
+        "company_plan": "pro",
+        "company_website": "aoba.example.jp",
+    }
+
+
+@pytest.mark.parametrize(
+    ("previous", "user", "read_as"),
+    [
+        ("u1", "u2", (None, "u2", "u1")),
+        ("browser-1", "u2", (None, "u2", "browser-1")),
+        ("u2", "u2", (None, "u2", None)),  # what Segment's browser SDK sends of a lead it knows
+        ("Sato@example.jp", "u2", ("sato@example.jp", "u2", None)),  # the lead known by its address has an id now
+        ("u1", "sato@example.jp", ("sato@example.jp", None, "u1")),
+        ("old@example.jp", "new@example.jp", ("new@example.jp", None, "old@example.jp")),
+    ],
+)
+def test_an_alias_says_what_a_lead_was_called(previous: str, user: str, read_as: tuple[str | None, ...]) -> None:
+    read_ = one({"type": "alias", "previousId": previous, "userId": user})
+    assert read_.name == "Lead Identified"
+    assert (read_.who.email, read_.who.user_id, read_.previous_id) == read_as
+
+
+@pytest.mark.parametrize(
+    ("event", "came_from"),
+    [
+        ({"context": {"campaign": {"source": "google", "name": "spring", "medium": "cpc"}}}, ("google", "spring")),
+        ({"context": {"campaign": {"name": "spring"}}}, (None, "spring")),
+        ({"context": {"page": {"search": "?utm_source=mail&utm_campaign=%E6%98%A5"}}}, ("mail", "春")),
+        ({"context": {"page": {"url": "https://aoba.example/?x=1&utm_source=mail#top"}}}, ("mail", None)),
+        ({"properties": {"url": "https://aoba.example/?utm_campaign=fair"}}, (None, "fair")),
+        ({"context": {"page": {"referrer": "https://www.search.example/?q=iot", "url": "https://aoba.example/"}}}, ("search.example", None)),
+        ({"context": {"page": {"referrer": "https://www.aoba.example/a", "url": "https://aoba.example/"}}}, (None, None)),
+        ({"context": {"page": {"referrer": "https://blog.aoba.example/a", "url": "https://www.aoba.example/"}}}, (None, None)),
+        ({"context": {"page": {"referrer": "$direct", "search": ""}}}, (None, None)),
+        ({"context": {"page": {"referrer": "https://[broken", "search": 7}, "campaign": []}}, (None, None)),
+        ({"context": {"page": {"referrer": "https://fair.example/"}, "campaign": {"source": " ", "name": None}}}, ("fair.example", None)),
+        ({}, (None, None)),
+    ],
+)  # fmt: skip
+def test_where_a_lead_came_from(event: dict[str, Any], came_from: tuple[str | None, str | None]) -> None:
+    read_ = one({"type": "page", "anonymousId": "browser-1", **event})
+    assert (read_.source, read_.campaign) == came_from
+
+
 # When it happened -----------------------------------------------------------------------------------------------------
 
 
@@ -144,6 +230,41 @@ def test_a_client_with_a_wrong_clock_is_set_right(hours: int) -> None:
     read_ = one(track(timestamp=happened.isoformat()), sentAt=sent.isoformat())
     assert abs(read_.occurred_at - (RECEIVED - timedelta(minutes=10))) < timedelta(seconds=2)
     assert read_.received_at == RECEIVED
+
+
+@pytest.mark.parametrize("hours", [-24, 24])
+@pytest.mark.parametrize(
+    ("of_event", "of_batch"),
+    [
+        (("originalTimestamp", "sentAt"), ()),  # RudderStack's browser SDK, one event
+        (("originalTimestamp", "sentAt"), ("sentAt",)),  # RudderStack's for Node.js
+        (("timestamp",), ("sentAt",)),  # Segment's
+        (("timestamp", "originalTimestamp", "sentAt"), ("sentAt",)),
+    ],
+)
+def test_every_clients_way_of_telling_the_time_is_understood(
+    hours: int, of_event: tuple[str, ...], of_batch: tuple[str, ...]
+) -> None:
+    off = timedelta(hours=hours)
+    said = {
+        "timestamp": RECEIVED - timedelta(hours=2) + off,
+        "originalTimestamp": RECEIVED - timedelta(hours=2) + off,
+        "sentAt": RECEIVED - timedelta(seconds=1) + off,
+    }
+    event = track(**{name: said[name].isoformat() for name in of_event})
+    read_ = one(event, **{name: said[name].isoformat() for name in of_batch})
+    assert abs(read_.occurred_at - (RECEIVED - timedelta(hours=2))) < timedelta(seconds=2)
+
+
+def test_what_was_kept_and_sent_again_is_as_old_as_it_is() -> None:
+    """The batch says when it was sent this time, the event when it was first tried."""
+    event = track(timestamp="2026-03-25T12:00:00Z", sentAt="2026-03-25T12:00:01Z")
+    assert one(event, sentAt=RECEIVED.isoformat()).occurred_at == datetime(2026, 3, 25, 12, 0, tzinfo=UTC)
+
+
+def test_the_time_that_the_caller_gave_counts_and_not_that_of_the_call() -> None:
+    event = track(timestamp="2026-03-01T00:00:00Z", originalTimestamp=RECEIVED.isoformat())
+    assert one(event, sentAt=RECEIVED.isoformat()).occurred_at == datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def test_in_the_demo_minutes_are_days() -> None:
@@ -215,13 +336,21 @@ def test_poison_in_one_event_is_cleaned() -> None:
     assert incoming.properties == {"n": None, "s": "\ufffd", "f": None, "raw": "\ufffd"}
 
 
-WORDS = ["track", "page", "identify", "sato@example.jp", "2026-04-01T00:00:00Z"]
+WORDS = ["track", "page", "identify", "screen", "group", "alias", "sato@example.jp", "2026-04-01T00:00:00Z"]
+ADDRESSES = st.from_regex(r"[a-zA-Z0-9._+-]{1,20}@[a-zA-Z0-9.-]{1,20}\.(com|jp|co\.jp|test|local)", fullmatch=True)
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(WORDS),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
 KEYS = [
+    "previousId",
+    "groupId",
+    "campaign",
+    "page",
+    "search",
+    "url",
+    "referrer",
     "type",
     "event",
     "userId",
@@ -239,7 +368,7 @@ KEYS = [
 
 @given(
     st.lists(junk | st.dictionaries(st.sampled_from(KEYS), junk), max_size=5),
-    st.sampled_from([None, "track", "identify", "page"]),
+    st.sampled_from([None, *KINDS]),
     st.floats(0.01, 1e6),
 )
 def test_whatever_is_sent_each_event_is_taken_or_rejected(events: list[Any], kind: Kind | None, speed: float) -> None:
@@ -251,7 +380,8 @@ def test_whatever_is_sent_each_event_is_taken_or_rejected(events: list[Any], kin
         assert len(batch.incoming) + len(batch.rejected) == len(events)
         for incoming in batch.incoming:
             assert incoming.occurred_at <= incoming.received_at
-            json.dumps(incoming.properties, allow_nan=False, ensure_ascii=False).encode()
+            assert Incoming.model_validate(incoming.model_dump()) == incoming  # made without checks, and right all the same
+            json.dumps([incoming.properties, incoming.traits], allow_nan=False, ensure_ascii=False).encode()
 
 
 @given(st.binary(max_size=200))
@@ -260,3 +390,21 @@ def test_any_bytes_are_an_object_or_a_refusal(raw: bytes) -> None:
         assert isinstance(parse(unpack(raw)), dict)
     except HttpError as refused:
         assert refused.status in (400, 413)  # noqa: PT017
+
+
+@given(ADDRESSES | st.emails() | st.text(max_size=30).map(lambda text: f"{text}@example.jp"))
+def test_the_short_way_to_an_address_ends_where_the_long_one_does(written: str) -> None:
+    try:
+        expected: str | None = normalise_email(clean_text(written))
+    except BadInput:
+        expected = None
+    assert address_of(written) == expected
+
+
+@given(st.dictionaries(st.text(), junk))
+def test_what_need_not_be_cleaned_is_clean(value: dict[str, Any]) -> None:
+    try:
+        expected = clean(value)
+    except TooDeep:
+        return
+    assert repr(storable(value)) == repr(expected)
