@@ -42,13 +42,15 @@ from mebae.store.tables import Event, IntakeRow
 KEY = "bench"
 BATCH = 100
 LEADS = 5_000
+VISIT = 5
+"""Events that one lead brings in a row."""
 REACH = {"single": 3_000, "batched": 20_000, "applied": 2_500}
 ROOT = Path(__file__).parents[1]
 
 
 def event(number: int) -> dict[str, Any]:
     """What a site or backend sends, in the size in which the SDKs send it (some 400 bytes)."""
-    lead = number % LEADS
+    lead = number // VISIT % LEADS
     return {
         "type": "track",
         "event": ("Page Viewed", "Content Downloaded", "Trial Started")[number % 3],

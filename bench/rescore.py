@@ -87,14 +87,8 @@ def make(database: Database, leads: int) -> int:
 
 def changed(loaded: LoadedScoring) -> LoadedScoring:
     """The same model with 60 points for the pricing page."""
-    model = loaded.model.model_copy(
-        update={
-            "engagement": tuple(
-                rule.model_copy(update={"points": 60}) if rule.points == 30 else rule
-                for rule in loaded.model.engagement
-            )
-        }
-    )
+    rules = [rule.model_copy(update={"points": 60}) if rule.points == 30 else rule for rule in loaded.model.engagement]
+    model = loaded.model.model_copy(update={"engagement": tuple(rules)})
     return LoadedScoring(type(loaded.model).load(model.dump()), loaded.mapping, loaded.file)
 
 

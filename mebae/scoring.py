@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -35,6 +35,7 @@ from mebae.scoring_model import (
     Graded,
     Points,
     ScoringModel,
+    Stage,
     did_key,
     rule_key,
     topic_key,
@@ -307,7 +308,7 @@ def _reckon(facts: _Facts, held: str | None) -> Score:
         stage=stage,
         qualifications=()
         if excluded
-        else tuple(rule.to for rule in model.qualifications if evaluate(rule.when, facts).value),
+        else tuple(rule.to for rule in model.qualifications if facts.meets(rule.when)),
         topics=_topics(model, tally, facts.at),
         excluded=excluded,
     )
@@ -489,7 +490,7 @@ def _zone(name: str) -> ZoneInfo:
 
 def _stage(model: ScoringModel, facts: _Facts, held: int) -> str:
     """The highest stage whose condition holds, or the one held before, unless that one falls."""
-    holds = [stage.when is None or evaluate(stage.when, facts).value for stage in model.stages]
+    holds = [stage.when is None or facts.meets(stage.when) for stage in model.stages]
     while held > 0 and model.stages[held].falls and not holds[held]:
         held -= 1
     return model.stages[max(held, *(i for i, one in enumerate(holds) if one))].id
@@ -519,11 +520,12 @@ class _Facts(Facts):
         self.stage: str | None = None
 
     def meets(self, condition: Condition) -> bool:
-        if self._met is None or id(condition) not in self.model.steady:
-            return evaluate(condition, self).value
-        if id(condition) not in self._met:
-            self._met[id(condition)] = evaluate(condition, self).value
-        return self._met[id(condition)]
+        key = id(condition)
+        if self._met is None or key not in self.model.steady:
+            return self.model.quick[key](self)
+        if key not in self._met:
+            self._met[key] = self.model.quick[key](self)
+        return self._met[key]
 
     def move(self, now: datetime) -> None:
         """To another moment of the same life."""
@@ -557,6 +559,10 @@ class _Facts(Facts):
         return [at for at in moments if after is None or at > after]
 
 
+def _holds(stage: Stage, meets: Callable[[Condition], bool]) -> bool:
+    return stage.when is None or meets(stage.when)
+
+
 class _Life:
     """A lead's life, asked at one moment after the other: stage and qualifications as `_reckon` gives them, and nothing else."""
 
@@ -583,7 +589,7 @@ class _Life:
             if facts.meets(rule.when):
                 return model.stage_ids[at], ()
         stage = facts.stage = self._stage(at)
-        return stage, tuple(rule.to for rule in model.qualifications if model.quick[id(rule.when)](facts))
+        return stage, tuple(rule.to for rule in model.qualifications if facts.meets(rule.when))
 
     def _done(self, at: int) -> Iterator[float]:
         for key, kept in self._tally.kept.items():
@@ -593,13 +599,11 @@ class _Life:
                     yield decayed(one.points, one.at, half, at=at)
 
     def _stage(self, held: int) -> str:
-        stages, tests, facts = self._model.stages, self._model.quick, self._facts
-        while held > 0 and stages[held].falls and not tests[id(stages[held].when)](facts):
+        # The highest first, and no lower one: most moments move no lead.
+        stages, meets = self._model.stages, self._facts.meets
+        while held > 0 and stages[held].falls and not _holds(stages[held], meets):
             held -= 1
-        for i in range(len(stages) - 1, held, -1):
-            if tests[id(stages[i].when)](facts):
-                return stages[i].id
-        return stages[held].id
+        return next((stages[i].id for i in range(len(stages) - 1, held, -1) if _holds(stages[i], meets)), stages[held].id)
 
 
 def _short(kept: Kept) -> list[object]:

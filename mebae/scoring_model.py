@@ -160,10 +160,9 @@ class ScoringModel(Hashed):
 
     @cached_property
     def steady(self) -> frozenset[int]:
-        """The conditions and their parts, by the identity of the object, that ask for nothing which time or events change."""
-        return frozenset(
-            id(part) for condition in self.conditions() for part in parts_of(condition) if is_steady(part)
-        )
+        """The conditions of `fit` and `exclusions`, by the identity of the object, that ask for nothing which time or events change."""
+        conditions = [*(rule.when for rule in self.fit), *(rule.when for rule in self.exclusions)]
+        return frozenset(id(when) for when in conditions if is_steady(when))
 
     @cached_property
     def fit_is_steady(self) -> bool:

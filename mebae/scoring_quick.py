@@ -19,10 +19,15 @@ from mebae.conditions import (
     Compare,
     Condition,
     Did,
+    Facts,
+    Like,
     Match,
     Not,
     OlderThan,
     Pattern,
+    Scalar,
+    Tagged,
+    evaluate,
     like,
     parts_of,
     refs_of,
@@ -39,7 +44,7 @@ _ORDERS: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-class Moment(Protocol):
+class Moment(Facts, Protocol):
     """What is asked: a lead at one moment of its life."""
 
     at: int
@@ -49,12 +54,6 @@ class Moment(Protocol):
     def kept(self, key: str) -> Sequence[Any]:
         """The events that the tally keeps under this key."""
         ...
-
-    def meets(self, condition: Condition) -> bool:
-        """What `evaluate` says."""
-        ...
-
-    def value(self, ref: str) -> object: ...
 
 
 Quick = Callable[[Moment], bool]
@@ -80,10 +79,28 @@ def quick(condition: Condition, did_keys: Mapping[int, str]) -> Quick:
             return lambda moment: order(moment.score, to)
         case Compare(op="eq", ref=ref, to=to):
             return lambda moment: same(moment.value(ref), to)
+        case Compare(ref=ref, op=op, to=int() | float() as to) if not isinstance(to, bool):
+            order = _ORDERS[op]
+            return lambda moment: _is_number(value := moment.value(ref)) and order(value, to)
         case Among(ref=ref, to=values):
-            return lambda moment: any(same(moment.value(ref), one) for one in values)
+            return lambda moment: _among(moment.value(ref), values)
+        case Like(ref=ref, to=to):
+            return lambda moment: isinstance(value := moment.value(ref), str) and like(value, to)
+        case Tagged(ref=tags, to=to):
+            return lambda moment: to in moment.tags(tags)
         case _:
-            return lambda moment: moment.meets(condition)
+            return lambda moment: evaluate(condition, moment).value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _among(value: object, values: Sequence[Scalar]) -> bool:
+    for one in values:  # noqa: SIM110  (a generator costs more than the values)
+        if same(value, one):
+            return True
+    return False
 
 
 def quick_pattern(pattern: Pattern) -> QuickPattern:

@@ -45,6 +45,7 @@ from mebae.router import Router
 from mebae.sender import Sender
 from mebae.settings import Settings
 from mebae.store.database import Database, lock_lead
+from mebae.store.ingest import EventLog
 from mebae.store.tables import Delivery, Event, JourneyRow, Lead, Nudge, PublishedScenario, ScenarioVersion
 
 TEMPORAL = Path(sysconfig.get_path("scripts")) / "temporal"
@@ -229,18 +230,15 @@ class House:
 def store_event(
     session: Session, lead_id: int, message_id: str, name: str, properties: dict[str, Any], now: datetime
 ) -> int:
-    """What ingestion does: lock, give the next place, insert."""
+    """What ingestion does: lock, give the next place, score, insert."""
     lead = lock_lead(session, lead_id)
     assert lead is not None
-    lead.last_seq += 1
-    event = Event(
-        lead_id=lead_id, seq=lead.last_seq, message_id=message_id, name=name, properties=properties,
-        occurred_at=now, received_at=now,
-    )  # fmt: skip
-    session.add(event)
-    session.flush()
-    assert event.id is not None
-    return event.id
+    log = EventLog(now)
+    log.add(lead, message_id, name, properties)
+    log.write(session)
+    stored = session.exec(select(Event.id).where(Event.message_id == message_id)).one()
+    assert stored is not None
+    return stored
 
 
 @asynccontextmanager

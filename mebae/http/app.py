@@ -15,7 +15,7 @@ from mebae.clock import WorldClock
 from mebae.errors import DatabaseUnavailable
 from mebae.forms_loading import FormBook
 from mebae.http.body import HttpError
-from mebae.http.browsers import ANY_ORIGIN, Cors, browser_routes
+from mebae.http.browsers import ANY_ORIGIN, Cors, browser_routes, origins
 from mebae.http.forms import form_routes
 from mebae.http.intake import AWAY, Answer, HotPaths, Intake, refusal
 from mebae.store.database import Database
@@ -51,7 +51,7 @@ def create_app(
     app.add_exception_handler(DatabaseUnavailable, _away)
     app.add_exception_handler(SQLAlchemyError, _away)
     app.add_middleware(HotPaths, intake=intake)
-    app.add_middleware(Cors, allowed=allowed_origins)
+    app.add_middleware(Cors, allowed=origins(allowed_origins))
     return app
 
 

@@ -97,32 +97,32 @@ def origins(written: Iterable[str]) -> list[str]:
     >>> origins(["https://Aoba.example/", "https://*.aoba.example"])
     ['https://aoba.example', 'https://*.aoba.example']
     """
+    if isinstance(written, str):
+        raise BadInput('allowed origins are one string: give a list, such as ["https://www.example.jp"]')
     found = []
     for one in written:
         origin = one.strip().lower().rstrip("/")
         if origin not in (ANY_ORIGIN, "null") and not re.fullmatch(r"https?://(\*\.)?[a-z0-9.-]+(:\d+)?", origin):
             raise BadInput(
-                f"{one!r} is no origin of web pages: write scheme, host and port, such as https://www.example.jp or https://*.example.jp"
+                f"{one!r} is no origin of web pages: in MEBAE_ALLOWED_ORIGINS write scheme, host and port and nothing more, "
+                "such as https://www.example.jp, or https://*.example.jp for all sites below it"
             )
         found.append(origin)
     return found
 
 
 class Cors:
-    """ASGI: lets pages of other sites send events and read the answers, errors too.
+    """ASGI: lets pages of the allowed sites (`origins`) send events and read the answers, errors too.
 
     Nothing else of this server may be read from another site: the inbox and the other pages are their readers' own.
     """
 
     def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
-        if isinstance(allowed, str):
-            raise BadInput('allowed origins are one string: give a list, such as ["https://www.example.jp"]')
         self._app = app
-        known = origins(allowed)
-        self._any = ANY_ORIGIN in known
-        self._exact = {one.encode() for one in known if "*" not in one}
+        self._any = ANY_ORIGIN in allowed
+        self._exact = {one.encode() for one in allowed if "*" not in one}
         # https://*.example.jp is every host below example.jp, under any number of names.
-        self._below = [tuple(part.encode() for part in one.split("*", 1)) for one in known if "://*." in one]
+        self._below = [tuple(part.encode() for part in one.split("*", 1)) for one in allowed if "://*." in one]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         origin = _header(scope, b"origin") if scope["type"] == "http" else None

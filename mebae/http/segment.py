@@ -11,6 +11,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -204,15 +205,19 @@ def _is_large(event: dict[str, Any]) -> bool:
 
 
 def _event_name(event: Mapping[str, Any]) -> str:
-    name = event.get("event")
-    if not isinstance(name, str) or not (name := clean_text(name)).strip():
+    written = event.get("event")
+    if not isinstance(written, str) or not (name := _canonical(written[: LONGEST_ID + 1])):
         raise _Bad('is a track without an event name: set "event"')
-    if len(name) > LONGEST_ID:
+    if len(written) > LONGEST_ID:
         raise _Bad(f"has an event name of more than {LONGEST_ID} characters")
-    name = canonical(name)
     if name == IDENTIFIED:
         raise _Bad("has the event name of an identify: send an identify")
     return name
+
+
+@lru_cache(maxsize=4096)
+def _canonical(written: str) -> str:
+    return canonical(clean_text(written))
 
 
 def _message_id(event: Mapping[str, Any]) -> str:

@@ -227,8 +227,10 @@ def _rule(rule: Rule, zone: str) -> list[Sequence[RenderableType]]:
     rows: list[Sequence[RenderableType]] = [
         (Text(_faded(rule.points, rule.worth)), Text(rule.rule), quiet("fit" if rule.kind == "fit" else " · ".join(about)))
     ]
-    for one in rule.events:
-        rows.append((Text(""), quiet(f"  {one.words}"), quiet(f"{local(one.at, zone)} · {_faded(one.points, one.worth)}")))
+    rows += [
+        (Text(""), quiet(f"  {one.words}"), quiet(f"{local(one.at, zone)} · {_faded(one.points, one.worth)}"))
+        for one in rule.events
+    ]
     return rows
 
 

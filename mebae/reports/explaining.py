@@ -153,7 +153,7 @@ def _missing(told: Explained) -> str:
     lacking = [part for part in told.of if not part.value]
     match told.kind:
         case "all":
-            return " and ".join(_bracketed(part) for part in lacking)
+            return _missing(lacking[0]) if len(lacking) == 1 else " and ".join(_bracketed(part) for part in lacking)
         case "any":
             return ", or ".join(_missing(part) for part in lacking)
         case "not":

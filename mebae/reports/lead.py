@@ -37,6 +37,7 @@ from mebae.store.tables import (
     SegmentRow,
     Visitor,
 )
+from mebae.words import JourneyStatus
 
 JOURNEYS, MAILS, COLLEAGUES = 50, 50, 20
 """How many of each are shown, the newest first."""
@@ -495,7 +496,7 @@ def _journeys(session: Session, lead_id: int) -> list[JourneyTold]:
             ended_at=row.ended_at,
             outcome=row.outcome,
             reason=row.reason,
-            reason_words=reason_words(row.reason),
+            reason_words=reason_words(row),
         )
         for row in session.exec(query)
     ]
@@ -509,18 +510,18 @@ def title_of(session: Session, version: str) -> str:
         return ""
 
 
-def reason_words(reason: str | None) -> str | None:
-    """A code of `journeys.reason` in words."""
-    if reason is None:
+def reason_words(row: JourneyRow) -> str | None:
+    """Why an entry was refused, or a journey ended before its end, in words."""
+    if row.reason is None:
         return None
-    return REASONS.get(reason) or _EXITS.get(reason, reason)
+    known = REASONS if row.status == JourneyStatus.REFUSED else _EXITS
+    return known.get(row.reason, row.reason)
 
 
 _EXITS = {
     "exits-when": "the scenario's exits_when became true",
     "erased": "the lead was erased",
     "closed": "the entry was closed already",
-    "left-segment": "the lead had left the segment when its day came",
 }
 
 

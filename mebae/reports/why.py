@@ -214,7 +214,7 @@ class _Why:
             return f"{how}; {self._fate_of(row)}"
         if refused:
             row = refused[0]
-            return f"it was refused on {self._at(row.entered_at)}: {reason_words(row.reason)}"
+            return f"it was refused on {self._at(row.entered_at)}: {reason_words(row)}"
         if pending:
             return "it did not enter yet: events of it have been acknowledged and not been stored; does a worker run?"
         came = [one for start in starts for one in start.came]
@@ -227,7 +227,8 @@ class _Why:
         near = [one for start in starts for one in start.near]
         if near:
             last = max(near, key=lambda one: one.at)
-            return f"it did not enter: what starts it did not happen ({wanted}). Nearest: it {last.words} ({self._at(last.at)}), {last.fate}"
+            nearest = f"it {last.words} ({self._at(last.at)}), {last.fate}"
+            return f"it did not enter: what starts it did not happen ({wanted}). Nearest: {nearest}"
         hurdles = [check.words for check in checks if not check.holds]
         besides = f" Besides: {hurdles[0]}." if hurdles else ""
         return f"it did not enter: what starts it did not happen ({wanted}).{besides}"
@@ -245,7 +246,7 @@ class _Why:
         """What became of an event that starts the scenario."""
         row = next((row for row in self.rows if row.entry_event_id == event.id), None)
         if row is not None and row.status == JourneyStatus.REFUSED:
-            return f"was refused: {reason_words(row.reason)}"
+            return f"was refused: {reason_words(row)}"
         if row is not None:
             return f"made entry {row.entry}"
         if event.routed_at is None:
@@ -353,7 +354,7 @@ class _Why:
         """What became of an entry, in a sentence."""
         match row.status:
             case JourneyStatus.REFUSED:
-                words = f"refused: {reason_words(row.reason)}"
+                words = f"refused: {reason_words(row)}"
                 if row.reason in ("entered-before", "too-soon", "under-way"):
                     earlier = self._earlier(row)
                     if earlier is not None:
@@ -369,7 +370,7 @@ class _Why:
                 return "it is about to start: do a worker and Temporal run?"
             case JourneyStatus.ENDED:
                 how = f"it ended as {row.outcome}" if row.outcome != "exited" else "it left early"
-                because = f", because {reason_words(row.reason)}" if row.reason else ""
+                because = f", because {reason_words(row)}" if row.reason else ""
                 return f"{how} on {self._at(row.ended_at)}{because}"
             case _:
                 return self._where(row)

@@ -137,7 +137,7 @@ def clean(value: Any, depth: int = 0) -> Any:
 
 def clean_text(text: str) -> str:
     """Text without what PostgreSQL cannot keep (NUL) and UTF-8 cannot say (a lone surrogate)."""
-    if _UNSTORABLE.search(text) is None:
+    if (text.isascii() and "\x00" not in text) or _UNSTORABLE.search(text) is None:
         return text
     return _UNSTORABLE.sub(lambda found: "" if found[0] == "\x00" else "\ufffd", text)
 

@@ -48,7 +48,9 @@ whitepaper = Form(
     honeypot="website",
     language="ja",
 )
-contact = Form("contact", fields=["email", "message"], required=["message", "agree"], consent=Consent(field="agree", wording="ok"), language="en")
+contact = Form(
+    "contact", fields=["email", "message"], required=["message", "agree"], consent=Consent(field="agree", wording="ok"), language="en"
+)
 plain = Form("plain")
 '''
 FILLED = {
@@ -175,7 +177,7 @@ def test_every_way_in_which_a_page_may_send_japanese(sqlite_site: Site, kind: st
             f'--frontier\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
             for name, value in fields.items()
         )
-        empty = '--frontier\r\nContent-Disposition: form-data; name="file"; filename=""\r\nContent-Type: application/octet-stream\r\n\r\n\r\n'
+        empty = '--frontier\r\nContent-Disposition: form-data; name="file"; filename=""\r\nContent-Type: text/plain\r\n\r\n\r\n'
         body = (parts + empty + "--frontier--\r\n").encode("cp932", errors="xmlcharrefreplace")
         answer = sqlite_site.post(body, content_type="multipart/form-data; boundary=frontier")
     else:
@@ -311,7 +313,7 @@ def test_visitors_text_is_never_markup(sqlite_site: Site) -> None:
         (b"email=a@aoba.co.jp", "text/plain", 415),
         (b"", "multipart/form-data; boundary=x", 400),
         (b'--x\r\nContent-Disposition: form-data; name="email"\r\n\r\na@aoba', "multipart/form-data; boundary=x", 400),
-        (b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.txt"\r\n\r\nhello\r\n--x--\r\n', "multipart/form-data; boundary=x", 422),
+        (b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\nhi\r\n--x--\r\n', "multipart/form-data; boundary=x", 422),
         (b"\xff\xfe%ff%00=%00", "application/x-www-form-urlencoded", 422),
     ],
 )  # fmt: skip
@@ -466,5 +468,6 @@ def test_page_of_the_docs_works_in_a_real_browser(sqlite_database: Database, hom
         [lead] = site.rows(Lead)
         assert (lead.email, lead.name, lead.company) == ("hanako@aoba.co.jp", "髙橋 花子 😀", "株式会社青葉精機")
         assert lead.attributes["timeframe"] == "半年以内"
+        assert (lead.first_source, lead.first_campaign) == ("ad", "spring")
         [consent] = site.rows(ConsentRow)
         assert consent.wording == WORDING
