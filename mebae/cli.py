@@ -145,6 +145,44 @@ def sweep(
     sweep(segment, dry_run=dry_run)
 
 
+@commands.command("rescore")
+def rescore(
+    yes: Annotated[bool, typer.Option("--yes", help="Goes ahead without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Says who would move and stops.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Counts all leads anew, also those that this model has scored.")] = False,
+    wake_journeys: Annotated[
+        bool, typer.Option("--wake-journeys", help="Journeys start and wake from what leads become by it. They sleep if left out.")
+    ] = False,
+    processes: Annotated[
+        int | None, typer.Option(min=0, help="How many count; one for each core if left out, 0: this one.", show_default=False)
+    ] = None,
+) -> None:
+    """Scores all leads by what scenarios/scoring.py and mapping.csv say now, from their stored events.
+
+    Until you run it, leads are scored as before. It says first who would move: scores, stages, MQLs, exclusions; then it asks.
+    Events may come in meanwhile. If it is cut off, run it again: it goes on with the leads that are left. Every point that a
+    lead gains or loses is on its ledger, and every stage that it reaches is an event of it.
+    """
+    from mebae.programs.rescore import rescore_leads
+
+    if not rescore_leads(yes=yes, dry_run=dry_run, again=again, wake=wake_journeys, processes=processes):
+        raise typer.Exit(1)
+
+
+@commands.command("mapping")
+def list_unmapped(
+    limit: Annotated[int, typer.Option(min=1, help="How many titles, and how many industries.")] = 30,
+    lines: Annotated[bool, typer.Option("--lines", help="Only the lines for mapping.csv.")] = False,
+) -> None:
+    """Lists the titles (役職) and industries (業種) of leads that no row of scenarios/mapping.csv fits.
+
+    The most frequent first, with lines to paste: write what each means after the last comma, then run: mebae rescore
+    """
+    from mebae.programs.rescore import list_unmapped
+
+    list_unmapped(limit=limit, lines_only=lines)
+
+
 @commands.command("events")
 def list_events(
     since: Annotated[

@@ -160,6 +160,8 @@ class Resting:
     until: datetime
     deadline: datetime
     stage: str | None = None
+    score: str | None = None
+    """With its main reasons, for the eyes of ops."""
     kind: Literal["resting"] = "resting"
 
 
@@ -299,6 +301,8 @@ class JourneyState:
     """Why it was postponed or exited, as a code."""
     stage: str = STAGES[0]
     """The lead's stage at the last rest, for the eyes of ops."""
+    score: str | None = None
+    """Its score then, with the rules that gave most of it."""
     refused: int = 0
     unknown: int = 0
     turn: int = 0
@@ -432,7 +436,7 @@ class Journey:
                 pass
             case Resting():
                 state.phase, state.since, state.until, state.deadline = "resting", then.since, then.until, then.deadline
-                state.stage = then.stage or state.stage
+                state.stage, state.score = then.stage or state.stage, then.score or state.score
                 state.why = None
             case Heard():
                 assert isinstance(step, WaitFor)

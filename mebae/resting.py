@@ -158,7 +158,8 @@ def settle(
         return Passed(late=isinstance(step, WaitUntil) and ask.since is None)
     rest(place, step.id, waiting_for(step), triggers, deadline)
     until = min([deadline, *(max(moment, now + SOONEST) for moment in moments)])
-    return Resting(since, until, deadline, place.lead.stage)
+    held = facts.standing
+    return Resting(since, until, deadline, place.lead.stage, held.in_brief if held is not None else None)
 
 
 def follow(

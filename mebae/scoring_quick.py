@@ -84,8 +84,8 @@ def quick(condition: Condition, did_keys: Mapping[int, str]) -> Quick:
             return lambda moment: _is_number(value := moment.value(ref)) and order(value, to)
         case Among(ref=ref, to=values):
             return lambda moment: _among(moment.value(ref), values)
-        case Like(ref=ref, to=to):
-            return lambda moment: isinstance(value := moment.value(ref), str) and like(value, to)
+        case Like(ref=ref, to=glob):
+            return lambda moment: isinstance(value := moment.value(ref), str) and like(value, glob)
         case Tagged(ref=tags, to=to):
             return lambda moment: to in moment.tags(tags)
         case _:

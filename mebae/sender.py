@@ -311,7 +311,7 @@ def _due(
     graphs: dict[str, dict[str, object]] = {}
     starts = []
     for number, lead, scenario, version, key, stage, seq, last, waited, tried in session.execute(
-        query.order_by(col(JourneyRow.entry)).limit(most)
+        query.order_by(col(JourneyRow.starts_at), col(JourneyRow.entry)).limit(most)  # as the index has them
     ).all():
         graph = graph_of(session, version)
         # Once only: of a start that was tried the answer may have been lost, and then the journey runs.

@@ -17,8 +17,8 @@ from mebae.store import segments
 from mebae.store.database import Database
 from mebae.store.scoring import refresh
 
-LEADS_AT_ONCE = 500
-"""Leads of one transaction: a few tenths of a second, in which nobody else writes on SQLite."""
+LEADS_AT_ONCE = 200
+"""Leads of one transaction: a tenth of a second or two, in which nobody else writes on SQLite."""
 
 
 def sweep_segments(

@@ -88,10 +88,10 @@ def publish_scenario(database: Database, scenario: Scenario, now: datetime = NOW
 
 
 class Diary:
-    """What leads do, day by day before `NOW`."""
+    """What leads do, day by day before `now`."""
 
-    def __init__(self, database: Database) -> None:
-        self.database, self._count = database, 0
+    def __init__(self, database: Database, now: datetime = NOW) -> None:
+        self.database, self.now, self._count = database, now, 0
 
     def is_someone(self, email: str = SATO, ago: timedelta = 30 * DAY, **traits: Any) -> int:
         """Says who it is; the lead's number."""
@@ -106,7 +106,7 @@ class Diary:
     ) -> str:  # fmt: skip
         """One event, received when it occurred; its message id."""
         self._count += 1
-        at = NOW - ago
+        at = self.now - ago
         one = Incoming(
             message_id=f"diary-{self._count}", name=name, properties=properties, occurred_at=at, received_at=at,
             who=Who(email=email), traits=traits or {}, consent=consent, source=source,
@@ -121,7 +121,7 @@ class Diary:
             found = find_lead(session, email=email)
             assert found is not None
             found.tags = [*found.tags, *tags]
-            log = EventLog(NOW)
+            log = EventLog(self.now)
             log.touch(found, ["tags"])
             log.write(session)
 

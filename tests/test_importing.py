@@ -83,8 +83,6 @@ def test_example_list_is_invented_and_varied() -> None:
         "industry": 8,
         "language": 2,
         "time_zone": 4,
-        "stage": 3,
-        "score": 40,
         "company": 40,
         "title": 40,
     }.items():

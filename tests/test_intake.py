@@ -23,7 +23,7 @@ import mebae.applier
 import mebae.http.segment
 import mebae.store.intake
 from mebae import cli
-from mebae.applier import UNSTORABLE, Applier, Read, Request, apply
+from mebae.applier import UNSTORABLE, Applier, Read, Request, apply, read_all, waiting
 from mebae.clock import WorldClock
 from mebae.errors import DatabaseUnavailable, Overloaded
 from mebae.http.app import create_app
@@ -293,7 +293,9 @@ def test_requests_are_applied_in_their_order_and_at_the_time_at_which_they_came(
 
 
 async def test_two_appliers_at_once_store_everything_once_and_in_order(database: Database) -> None:
-    await asyncio.to_thread(keep, database, *(track(f"m{n}", userId="sato@aoba.example") for n in range(300)))
+    # Without message ids nothing else would notice that one is stored twice.
+    nameless = {"event": "Trial Started", "userId": "sato@aoba.example"}
+    await asyncio.to_thread(keep, database, *(nameless | {"properties": {"n": n}} for n in range(300)))
     appliers = [Applier(database, clock=REAL) for _ in range(3)]
     tasks = [asyncio.create_task(applier.run()) for applier in appliers]
     async with asyncio.timeout(30):
@@ -302,7 +304,26 @@ async def test_two_appliers_at_once_store_everything_once_and_in_order(database:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert await asyncio.to_thread(ids, database) == [f"m{n}" for n in range(300)]
+    assert [event.properties["n"] for event in await asyncio.to_thread(events, database)] == list(range(300))
+
+
+def test_what_another_process_applied_between_our_reading_and_storing_is_left_alone(database: Database) -> None:
+    keep(database, *({"event": "Trial Started", "userId": f"u{n}"} for n in range(3)))
+    ours, theirs = (read_all(database.read_now(waiting), REAL) for _ in range(2))
+    keep(database, {"event": "Trial Started", "userId": "u3"})
+    assert database.write_now(apply, theirs[:2], NOW).requests == 2
+    assert database.write_now(apply, ours, NOW).events == 1
+    assert len(events(database)) == 3
+    assert apply_all(database).events == 1
+
+
+def test_while_another_process_applies_on_postgres_this_one_does_nothing(postgres_database: Database) -> None:
+    keep(postgres_database, track("m1"))
+    reads = read_all(postgres_database.read_now(waiting), REAL)
+    with postgres_database.engine.begin() as other:
+        other.exec_driver_sql(f"SELECT pg_advisory_xact_lock({mebae.applier._LOCK})")
+        assert postgres_database.write_now(apply, reads, NOW).requests == 0
+    assert postgres_database.write_now(apply, reads, NOW).requests == 1
 
 
 def test_an_applier_that_dies_in_the_middle_has_done_nothing_and_the_next_does_it(

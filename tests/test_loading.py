@@ -236,7 +236,9 @@ scenario = Scenario(
     lines = [int(problem.split("scenario.py:")[1].split(":")[0]) for problem in found]
     assert lines == [3, 4, 7, 8, 12, 12, 13], found
     assert "'sent' is not defined, did you mean 'send'" in found[0]
-    assert not any("letters" in problem or "pause" in problem for problem in found), "what follows from a slip is no problem"
+    assert not any("letters" in problem or "pause" in problem for problem in found), (
+        "what follows from a slip is no problem"
+    )
 
 
 def test_after_an_import_that_fails_nothing_else_is_blamed(tmp_path: Path) -> None:
@@ -254,7 +256,11 @@ def test_files_with_future_annotations_dataclasses_and_loops_are_run_as_python_r
 
 
 def test_stages_of_the_scoring_model_are_those_that_scenarios_may_name(tmp_path: Path) -> None:
-    folder(tmp_path, "hello", HELLO.replace("{id}", "hello").replace("enters_on", "audience=lead.stage.at_least('warm'), enters_on"))
+    folder(
+        tmp_path,
+        "hello",
+        HELLO.replace("{id}", "hello").replace("enters_on", "audience=lead.stage.at_least('warm'), enters_on"),
+    )
     assert "'warm' is no stage; known: awareness, consideration, interest" in one(tmp_path)
     beside(tmp_path, scoring="scoring = Scoring(stages=[stage('cold'), stage('warm', when=lead.score >= 30)])")
     [loaded] = load_all(tmp_path)
@@ -262,7 +268,11 @@ def test_stages_of_the_scoring_model_are_those_that_scenarios_may_name(tmp_path:
 
 
 def test_a_model_that_cannot_be_read_is_told_once_and_not_again_by_every_scenario(tmp_path: Path) -> None:
-    folder(tmp_path, "hello", HELLO.replace("{id}", "hello").replace("enters_on", "audience=lead.stage == 'warm', enters_on"))
+    folder(
+        tmp_path,
+        "hello",
+        HELLO.replace("{id}", "hello").replace("enters_on", "audience=lead.stage == 'warm', enters_on"),
+    )
     beside(tmp_path, scoring="scoring = Scoring(stages=[stage('cold'), stagge('warm', when=lead.score >= 30)])")
     assert one(tmp_path) == "scenarios/scoring.py:2: 'stagge' is not defined, did you mean 'stage'?"
 

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,7 +43,7 @@ from mebae.compiling import compile_scenario
 from mebae.contracts import SweepInput, Swept
 from mebae.entering import enter
 from mebae.errors import AuthoringError, DatabaseUnavailable, ScenarioError
-from mebae.graph import Graph
+from mebae.graph import Graph, PerDay
 from mebae.periodic import Daily, Every, Job, Mark, jobs, repeated
 from mebae.router import route
 from mebae.schedules import ensure_schedules, schedule_id
@@ -52,6 +52,7 @@ from mebae.sender import Sender
 from mebae.settings import Settings
 from mebae.store import segments
 from mebae.store.database import Database, lock_lead
+from mebae.store.places import place_for
 from mebae.store.tables import Event, JourneyRow, Lead, SegmentMember, SegmentRow
 from mebae.sweeping import sweep_segments
 from tests.house import House, Relay, house, store_event
@@ -386,6 +387,18 @@ async def test_forty_thousand_waiting_starts_cost_the_sender_nothing(sqlite_data
     """Five times a second it looks what is due: that must not read everybody whose day has not come."""
     graph = compile_scenario(winback(starts_at_most=per_day(500)), file="x", mails=None)
     people(sqlite_database, 1)
+    sender = Sender(sqlite_database, cast(Client, None), clock=WorldClock(), machine=lambda: MORNING)
+
+    async def quickest(work: Callable[[], Awaitable[object]]) -> float:
+        """Of twenty, as others share the machine."""
+        times = []
+        for _ in range(20):
+            begun = time.perf_counter()
+            await work()
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    empty = await quickest(sender.deliver)
     rows = [
         {
             "cause": f"c{n}", "scenario": "win-back", "version": graph.version, "lead_id": 1, "key": str(n), "status": "starting",
@@ -394,15 +407,12 @@ async def test_forty_thousand_waiting_starts_cost_the_sender_nothing(sqlite_data
         for n in range(40_000)
     ]  # fmt: skip
     sqlite_database.write_now(lambda s: s.execute(insert(JourneyRow), rows))
-    sender = Sender(sqlite_database, cast(Client, None), clock=WorldClock(), machine=lambda: MORNING)
-    await sender.deliver()
-    begun = time.perf_counter()
-    for _ in range(20):
-        assert await sender.deliver() == 0
-    assert time.perf_counter() - begun < 20 * 0.02
-    begun = time.perf_counter()
-    await enter_once(sqlite_database, graph, 1, MORNING)
-    assert time.perf_counter() - begun < 0.5, "eighty full days are looked through by the index"
+    assert await quickest(sender.deliver) < 3 * empty
+    # The place of one more, behind eighty full days, is found by the index.
+    found = sqlite_database.write_now(
+        place_for, graph.model_copy(update={"starts_at_most": PerDay(count=1)}), MORNING + DAY, TOKYO
+    )
+    assert found == MORNING + 81 * DAY
 
 
 # What a waiting start is asked when its day has come -----------------------------------------------------------------

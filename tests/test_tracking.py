@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlmodel import select
 
 from mebae import tracking_language, wiring
 from mebae.authoring import (
@@ -42,11 +43,14 @@ from mebae.programs import events as program
 from mebae.programs.events import read_since, show_events
 from mebae.scoring_compiling import compile_scoring
 from mebae.scoring_language import Scoring, by, engagement, event, graded, stage, topic, visited
+from mebae.scoring_loading import load_scoring
 from mebae.settings import Settings
 from mebae.store.database import Database
 from mebae.store.ingest import Incoming, store_events
 from mebae.store.leads import Who
+from mebae.store.scoring import publish_scoring
 from mebae.store.seen import latest_events, seen_names
+from mebae.store.tables import Lead
 from mebae.tracking import STANDARD, TrackingPlan, _overlap
 from mebae.tracking_language import Plan, anything, boolean, date, number, one_of, text
 from mebae.tracking_language import event as planned
@@ -325,6 +329,20 @@ def test_without_a_scoring_model_the_stages_are_the_default_ones_and_ranks_have_
 def test_what_mebae_finds_out_is_not_set(name: str) -> None:
     with pytest.raises(AuthoringError, match=f"{name} is not set: "):
         set_lead(**{name: "x"})
+
+
+def test_a_list_or_a_system_may_call_a_stage_by_the_users_name_or_title(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "scoring.py").write_text(
+        "from mebae.scoring_language import *\n"
+        "scoring = Scoring(stages=[stage('cold', title='未接触'), stage('warm', title='商談前', when=lead.score >= 30)])\n"
+    )
+    database.write_now(publish_scoring, load_scoring(tmp_path), NOW)
+    for person, said in enumerate(["商談前", "WARM", "consideration", None]):
+        traits = {} if said is None else {"stage": said}
+        one = came("Lead Identified", f"{person}@example.com", f"s{person}")
+        database.write_now(store_events, [one.model_copy(update={"traits": traits})], NOW)
+    stages = dict(database.read_now(lambda session: session.exec(select(Lead.email, Lead.stage)).all()))
+    assert [stages[f"{person}@example.com"] for person in range(4)] == ["warm", "warm", "cold", "cold"]
 
 
 # What really came ----------------------------------------------------------------------------------------------------

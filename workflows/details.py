@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 
 from mebae.graph import Send, Wait, WaitFor, WaitUntil, targets
-from mebae.journey import Journey, Rest
+from mebae.journey import Journey, JourneyState, Rest
+
+SUMMARY = 300
+"""Bytes of a summary; Temporal refuses more than 400."""
+
+
+def step_summary(step: str, state: JourneyState) -> str:
+    """One line on an activity: the step, and how the lead stood at the last rest."""
+    words = f"{step} · {state.stage} · {state.score}" if state.score is not None else step
+    return words.encode()[:SUMMARY].decode(errors="ignore")
 
 
 def timer_summary(step: str, until: datetime) -> str:
@@ -37,6 +46,8 @@ def details(journey: Journey, rest: Rest) -> str:
         case _:
             pass
     lines.append(f"- **Stage**: {state.stage}")
+    if state.score is not None:
+        lines.append(f"- **Score**: {state.score}")
     been = ", ".join(f"`{name}`" + (f" ×{count}" if count > 1 else "") for name, count in state.visits.items())
     lines.append(f"- **Been**: {been}")
     if state.refused or state.unknown:

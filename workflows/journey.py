@@ -33,7 +33,7 @@ with workflow.unsafe.imports_passed_through():
         Stop,
         Woken,
     )
-    from workflows.details import details, timer_summary
+    from workflows.details import details, step_summary, timer_summary
 
 LOCAL = {contracts.SET_LEAD, contracts.TAG_LEAD, contracts.ENROLL}
 """Acts that only touch our database: no task queue, one history event."""
@@ -130,7 +130,7 @@ class JourneyWorkflow:
                 result_type=OUTCOME,
                 schedule_to_close_timeout=timedelta(seconds=5),
                 retry_policy=LOCAL_TRIES,
-                summary=request.step,
+                summary=step_summary(request.step, self._journey.state),
             )
             return answer
         except ActivityError as error:
@@ -153,7 +153,7 @@ class JourneyWorkflow:
                 heartbeat_timeout=timedelta(seconds=10) if heartbeat else None,
                 retry_policy=TRIES,
                 priority=Priority(priority_key=priority) if priority is not None else Priority.default,
-                summary=request.step,
+                summary=step_summary(request.step, self._journey.state),
             )
             return answer
         except ActivityError as error:

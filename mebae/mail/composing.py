@@ -7,23 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlmodel import Session, col, select
 
-from mebae.events import BY_NAME
+from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
 from mebae.mail.message import build
 from mebae.mail.publishing import layout_source, mail_sources
 from mebae.mail.rendering import BrokenMail, Rendered, Sender, choose_language, lead_values, parse_mail, render
-from mebae.mail.sales import SalesNote, sales_notification
+from mebae.mail.sales import SalesNote, SalesScore, event_line, sales_notification
 from mebae.resting import Place
-from mebae.store.tables import Delivery, Event
+from mebae.scoring import Reason, is_human
+from mebae.store.standing import Standing, standing
+from mebae.store.tables import Delivery, Event, Lead
 from mebae.timing import first_zone
 from mebae.words import DeliveryKind, DeliveryStatus
 
 RECENT = 10
 """How many of a lead's latest events sales is shown."""
+REASONS = 5
+"""How many of the rules that give most."""
+NO_BEHAVIOUR = frozenset(
+    {IDENTIFIED, REQUESTED} | {BY_VERB[verb].name for verb in ("created", "stage_reached", "qualified", "joined")}
+)
+"""Events that sales is not shown: they say nothing of what the lead does."""
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -97,9 +106,8 @@ def letter_for_sales(
 ) -> Letter:
     """The notice to sales: who, why, what the lead did lately and what it was sent."""
     lead = place.lead
-    events = session.exec(
-        select(Event).where(Event.lead_id == lead.id).order_by(col(Event.seq).desc()).limit(RECENT)
-    ).all()
+    held = standing(session, lead, now)
+    lines = [(event.occurred_at, event_line(event.name, event.properties, language)) for event in _behaviour(session, lead)]
     mails = session.exec(
         select(Delivery)
         .where(
@@ -112,9 +120,10 @@ def letter_for_sales(
     ).all()
     step = place.graph.step(delivery.step)
     note = SalesNote(
-        lead=lead_values(lead),
+        lead=_about(lead, held),
+        score=_score(session, lead, held, language),
         message=getattr(step, "message", ""),
-        events=tuple((event.occurred_at, _words(event)) for event in events),
+        events=tuple(lines),
         mails=tuple((mail.sent_at, mail.mail) for mail in mails if mail.sent_at is not None),
         scenario=place.graph.title or place.graph.scenario,
         language=language,
@@ -154,8 +163,44 @@ def _headers(place: Place, delivery: Delivery) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _words(event: Event) -> str:
-    """An event in a line: its name and the property that its verb names."""
-    spec = BY_NAME.get(event.name)
-    value = event.properties.get(spec.property) if spec is not None and spec.property else None
-    return f"{event.name}: {value}" if value else event.name
+def _about(lead: Lead, held: Standing | None) -> dict[str, Any]:
+    """The lead as sales reads it, at this moment."""
+    values = lead_values(lead) | {"rank": lead.rank, "topics": "、".join(lead.topics)}
+    if held is None:
+        return values
+    return values | {
+        "rank": held.profile.lead["rank"],
+        "topics": "、".join(held.score.topics),
+        "stage_title": held.scoring.model.stage_titles.get(lead.stage, ""),
+    }
+
+
+def _score(session: Session, lead: Lead, held: Standing | None, language: str) -> SalesScore | None:
+    """What the lead has now, with the rules that give most, each with the latest event that it counts."""
+    if held is None:
+        return None
+    latest: dict[str, Reason] = {}
+    for reason in held.score.reasons:
+        known = latest.get(reason.rule)
+        if known is None or (reason.occurred_at or LONG_AGO) > (known.occurred_at or LONG_AGO):
+            latest[reason.rule] = reason
+    top = held.by_rule[:REASONS]
+    wanted = [latest[rule].event for rule, _ in top if latest[rule].event is not None]
+    events = session.exec(select(Event).where(Event.lead_id == lead.id, col(Event.message_id).in_(wanted))).all()
+    words = {event.message_id: event_line(event.name, event.properties, language) for event in events}
+    reasons = tuple(
+        (points, f"{rule} ({words[event]})" if (event := latest[rule].event) in words else rule) for rule, points in top
+    )
+    return SalesScore(held.score.whole, held.score.fit, held.score.engagement, reasons)
+
+
+def _behaviour(session: Session, lead: Lead) -> list[Event]:
+    """What the lead did lately and people care for: not what we noted of it, nor what machines opened."""
+    latest_first = (col(Event.occurred_at).desc(), col(Event.seq).desc())
+    events = session.exec(
+        select(Event)
+        .where(Event.lead_id == lead.id, col(Event.name).not_in(NO_BEHAVIOUR))
+        .order_by(*latest_first)
+        .limit(RECENT * 5)
+    )
+    return [event for event in events if is_human(event)][:RECENT]

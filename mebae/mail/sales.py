@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from mebae.events import BY_NAME
 from mebae.mail.rendering import Rendered, Sender, html_to_text, inline_css
 from mebae.mail.templating import fill
 
@@ -21,6 +22,8 @@ _WORDS = {
         "sent": "これまでに送ったメール", "no_events": "記録された行動はありません。", "no_sent": "まだありません。",
         "nameless": "お名前未登録", "note": "シナリオ「{scenario}」からの自動通知です。",
         "awareness": "認知", "interest": "興味", "consideration": "検討", "points": "{} 点", "people": "{} 名",
+        "rank": "職位", "topics": "関心", "of": "{total} 点（属性 {fit} + 行動 {engagement}）", "reasons": "スコアの内訳",
+        "no_reasons": "点数になる行動や属性はまだありません。",
     },
     "en": {
         "company": "Company", "name": "Name", "title": "Title", "industry": "Industry", "company_size": "Employees",
@@ -28,11 +31,35 @@ _WORDS = {
         "events": "What the lead did recently", "sent": "Mails sent so far", "no_events": "Nothing was recorded.",
         "no_sent": "None yet.", "nameless": "Name unknown", "note": "Sent by the scenario “{scenario}”.",
         "awareness": "Awareness", "interest": "Interest", "consideration": "Consideration", "points": "{} points",
-        "people": "{}",
+        "people": "{}", "rank": "Rank", "topics": "Interested in",
+        "of": "{total} points (fit {fit} + engagement {engagement})", "reasons": "Where the points come from",
+        "no_reasons": "Nothing gives points yet.",
     },
 }  # fmt: skip
-_FACTS = ("company", "name", "title", "industry", "company_size", "email", "phone", "score", "stage", "qualification")
+_FACTS = (
+    "company", "name", "title", "rank", "industry", "company_size", "email", "phone", "score", "stage", "qualification",
+    "topics",
+)  # fmt: skip
+_EVENTS_JA = {
+    "Lead Imported": "リスト取込", "Content Downloaded": "資料ダウンロード", "Page Viewed": "ページ閲覧", "Screen Viewed": "画面閲覧",
+    "Form Submitted": "フォーム送信", "Form Answered": "アンケート回答", "Seminar Registered": "セミナー申込",
+    "Seminar Attended": "セミナー参加", "Email Opened": "メール開封", "Email Link Clicked": "メールクリック",
+    "Quote Requested": "見積依頼", "Sales Contacted": "営業が連絡", "Handover Rejected": "営業が差し戻し",
+}  # fmt: skip
+_PROPERTIES = 4
+"""So many answers of a form, or properties of an event of the user's own, are told."""
 _SUBJECT_LIMIT = 200
+
+
+@dataclass(frozen=True)
+class SalesScore:
+    """What the lead has now, and what gave most of it."""
+
+    total: int
+    fit: float
+    engagement: float
+    reasons: tuple[tuple[float, str], ...] = ()
+    """Points now, and the rule with what the lead did, in the order to show it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +77,8 @@ class SalesNote:
     """What the lead did lately, with words for it, in the order to show it."""
     mails: tuple[tuple[datetime, str], ...] = ()
     """The mails sent so far, likewise."""
+    score: SalesScore | None = None
+    """None where no model scores: then the lead's own value is told."""
     language: str = "ja"
     """Of sales, not of the lead: `ja`, else English."""
     time_zone: str = "Asia/Tokyo"
@@ -59,7 +88,7 @@ class SalesNote:
 def sales_notification(note: SalesNote) -> Rendered:
     """The mail to sales."""
     lead, zone = note.lead, ZoneInfo(note.time_zone)
-    words = _WORDS["ja" if note.language.lower().startswith("ja") else "en"]
+    words = _WORDS["ja" if _is_japanese(note.language) else "en"]
     known = {key: _flat(lead.get(key)) for key in _FACTS}
     name, company = known["name"], known["company"]
     if words is _WORDS["ja"]:
@@ -68,11 +97,13 @@ def sales_notification(note: SalesNote) -> Rendered:
     else:
         who = (name or words["nameless"]) + (f" ({company})" if company else "")
     shown = known | {
-        "score": words["points"].format(known["score"] or "0"),
+        "score": _score(note.score, words) if note.score is not None else words["points"].format(known["score"] or "0"),
         "company_size": words["people"].format(known["company_size"]) if known["company_size"] else "",
-        "stage": words.get(known["stage"], known["stage"]),
+        "stage": _flat(lead.get("stage_title")) or words.get(known["stage"], known["stage"]),
         "qualification": known["qualification"].upper() if known["qualification"] != "none" else "",
     }
+    scored = [(words["reasons"], [(words["points"].format(_points(points)), _flat(why)) for points, why in note.score.reasons],
+               words["no_reasons"])] if note.score is not None else []  # fmt: skip
     headline = _flat(note.message) or _flat(note.scenario)
     subject = f"[Mebae] {headline}: {who}"
     page = fill(
@@ -80,8 +111,10 @@ def sales_notification(note: SalesNote) -> Rendered:
         _layout(),
         {
             "language": "ja" if words is _WORDS["ja"] else "en", "subject": subject, "headline": headline, "who": who,
+            "standing": " · ".join(shown[key] for key in ("qualification", "score", "stage") if shown[key]),
             "facts": [(words[key], shown[key]) for key in _FACTS if shown[key]],
             "histories": [
+                *scored,
                 (words["events"], [(_time(time, zone), _flat(text)) for time, text in note.events], words["no_events"]),
                 (words["sent"], [(_time(time, zone), _flat(mail)) for time, mail in note.mails], words["no_sent"]),
             ],
@@ -94,6 +127,42 @@ def sales_notification(note: SalesNote) -> Rendered:
         preheader="", html=inline_css(page, "sales notification"), text=html_to_text(page), topic="",
         sender=note.sender,
     )  # fmt: skip
+
+
+def event_line(name: str, properties: Mapping[str, Any], language: str) -> str:
+    """An event in a line for sales: what it was, of what, and of a form what was answered.
+
+    >>> event_line("Page Viewed", {"path": "/pricing", "seconds": 40}, "ja")
+    'ページ閲覧: /pricing'
+    >>> event_line("Form Answered", {"form": "expo", "budget": "確保済み"}, "en")
+    'Form Answered: expo (budget 確保済み)'
+    """
+    spec = BY_NAME.get(name)
+    said = _EVENTS_JA.get(name, name) if _is_japanese(language) else name
+    value = properties.get(spec.property) if spec is not None and spec.property else None
+    line = f"{said}: {_flat(value)}" if value not in (None, "") else said
+    if spec is not None and spec.names != "form":
+        return line
+    known = spec.property if spec is not None else None
+    others = [
+        f"{key} {_flat(one)}"
+        for key, one in properties.items()
+        if key != known and isinstance(one, (str, int, float)) and one != ""
+    ]
+    return f"{line} ({', '.join(others[:_PROPERTIES])})" if others else line
+
+
+def _score(score: SalesScore, words: Mapping[str, str]) -> str:
+    fit, engagement = _points(score.fit), _points(score.engagement)
+    return words["of"].format(total=score.total, fit=fit, engagement=engagement)
+
+
+def _points(points: float) -> str:
+    return f"{round(points, 1):g}"
+
+
+def _is_japanese(language: str) -> bool:
+    return language.lower().startswith("ja")
 
 
 @cache

@@ -69,7 +69,7 @@ def to_sql(condition: Condition, now: datetime, *, stages: Sequence[str] = STAGE
         case Did():
             return _did(condition, now)
         case Tagged():
-            words = _leads.tags
+            words = _leads[condition.ref.partition(".")[2]]
             return elements.HasTag(words, elements.text(condition.to)) if _storable(condition.to) else false()
         case AtLeast():
             later = list(stages)[list(stages).index(condition.to) :] if condition.to in stages else []

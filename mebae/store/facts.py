@@ -9,10 +9,10 @@ from functools import cached_property
 from sqlmodel import Session, col, select
 
 from mebae.conditions import Among, Compare, Condition, Facts, ListRef, Pattern
-from mebae.scoring import Profile, Tally, reckon
 from mebae.scoring_decay import score_valid_until
 from mebae.store.conditions_sql import COLUMNS, pattern_sql
-from mebae.store.scoring import Scoring, active_scoring, profile_of, stages_of, tally_of
+from mebae.store.scoring import stages_of
+from mebae.store.standing import Standing, standing
 from mebae.store.tables import Event, Lead
 
 
@@ -48,28 +48,23 @@ class LeadFacts(Facts):
         root, _, name = ref.partition(".")
         if root == "entry":
             return self._entry.get(name)
-        if name == "score" and self._scored is not None:
-            return self._scored[0]
+        if name == "score" and self.standing is not None:
+            return self.standing.score.whole
         return getattr(self._lead, name) if name in COLUMNS else self._lead.attributes.get(name)
 
     def tags(self, ref: ListRef) -> Collection[str]:
         return getattr(self._lead, ref.partition(".")[2])  # type: ignore[no-any-return]
 
     def until(self, part: Condition) -> datetime | None:
-        if self._scored is None or not isinstance(part, (Compare, Among)) or part.ref != "lead.score":
+        if not isinstance(part, (Compare, Among)) or part.ref != "lead.score" or self.standing is None:
             return None
-        _, scoring, tally, profile = self._scored
-        return score_valid_until(scoring.model, tally, profile, part, self._now)
+        held = self.standing
+        return score_valid_until(held.scoring.model, held.tally, held.profile, part, self._now)
 
     @cached_property
-    def _scored(self) -> tuple[int, Scoring, Tally, Profile] | None:
+    def standing(self) -> Standing | None:
         """The score at this very moment, with what it comes from; None where the row's own is all that is known."""
-        scoring = active_scoring(self._session)
-        tally = None if scoring is None else tally_of(self._lead, scoring)
-        if scoring is None or tally is None:
-            return None
-        profile = profile_of(self._lead, scoring.mapping)
-        return reckon(scoring.model, tally, profile, self._now, held=self._lead.stage).whole, scoring, tally, profile
+        return standing(self._session, self._lead, self._now, recount=False)
 
     def times(self, pattern: Pattern, after: datetime | None) -> Sequence[datetime]:
         key = (pattern.model_dump_json(), after)

@@ -155,6 +155,8 @@ def _store_named(session: Session, named: Sequence[tuple[Incoming, Who]], seen: 
 def _join(log: EventLog, lead: Lead, kept: Sequence[VisitorEvent], now: datetime) -> None:
     """Gives a lead what it did before it said who it is, in the order in which it was received."""
     for event in kept:
+        if event.source is not None or event.campaign is not None:
+            _came_from(lead, event.source, event.campaign)
         if event.traits:
             reading = read_traits(event.traits, stages=log.stages)
             reading.columns = {name: value for name, value in reading.columns.items() if getattr(lead, name) is None}

@@ -194,6 +194,8 @@ class VisitorEvent(SQLModel, table=True):
     name: str
     properties: dict[str, Any] = _json(dict)
     traits: dict[str, Any] = _json(dict)
+    source: str | None = None
+    campaign: str | None = None
     occurred_at: datetime = _time(nullable=False)
     received_at: datetime = _time(nullable=False)
 

@@ -105,6 +105,8 @@ def keep(session: Session, strangers: Sequence[Incoming], now: datetime) -> int:
             "name": one.name,
             "properties": one.properties,
             "traits": one.traits,
+            "source": one.source,
+            "campaign": one.campaign,
             "occurred_at": min(one.occurred_at, one.received_at),
             "received_at": one.received_at,
         }

@@ -145,6 +145,7 @@ def test_what_a_visitor_read_before_it_said_who_it_is_ends_up_on_the_lead(
         [hanako] = here.leads()
         assert (hanako.email, hanako.user_id, hanako.name) == (HANAKO, "u-1024", "山田 花子")
         assert (hanako.company, hanako.company_size) == ("青葉精機", 120)
+        assert (hanako.first_source, hanako.first_campaign) == ("newsletter", "spring")
         pages = [event.properties["path"] for event in here.events(hanako) if event.name == "Page Viewed"]
         assert pages == ["/blog/iot", "/pricing"]
         assert {"Content Downloaded", "Trial Started", "Lead Identified"} < set(here.names(hanako))

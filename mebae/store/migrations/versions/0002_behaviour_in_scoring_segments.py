@@ -134,6 +134,8 @@ def upgrade() -> None:
     sa.Column('name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('properties', Json, nullable=False),
     sa.Column('traits', Json, nullable=False),
+    sa.Column('source', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+    sa.Column('campaign', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('occurred_at', UtcDateTime(), nullable=False),
     sa.Column('received_at', UtcDateTime(), nullable=False),
     sa.ForeignKeyConstraint(['anonymous_id'], ['visitors.anonymous_id'], name=op.f('fk_visitor_events_anonymous_id_visitors')),
