@@ -78,7 +78,9 @@ def request(path: str, body: bytes) -> bytes:
 class Connection(asyncio.Protocol):
     """Sends one request after the other on one connection, as long as there are any."""
 
-    def __init__(self, requests: Iterator[bytes], done: asyncio.Future[None], times: list[float], statuses: dict[int, int]):
+    def __init__(
+        self, requests: Iterator[bytes], done: asyncio.Future[None], times: list[float], statuses: dict[int, int]
+    ):
         self._requests, self._done, self._times, self._statuses = requests, done, times, statuses
         self._seen, self._began = b"", 0.0
 
@@ -246,8 +248,13 @@ def measure(name: str, url: str, folder: Path, *, seconds: float, rounds: int) -
     print()
     fine = True
     for what in rates:
-        rate, ratio = statistics.median(rates[what]), statistics.median(a / b for a, b in zip(rates[what], bare[what], strict=True))
-        print(f"{name}: {what:8} {rate:8,.0f} events/s answered, {ratio:.2f} × the bare loop (reach: {REACH[what]:,}/s)")
+        rate, ratio = (
+            statistics.median(rates[what]),
+            statistics.median(a / b for a, b in zip(rates[what], bare[what], strict=True)),
+        )
+        print(
+            f"{name}: {what:8} {rate:8,.0f} events/s answered, {ratio:.2f} × the bare loop (reach: {REACH[what]:,}/s)"
+        )
         fine &= rate >= REACH[what]
     print(f"{name}: applied  {applied:8,.0f} events/s stored and scored (reach: {REACH['applied']:,}/s)\n", flush=True)
     return fine and applied >= REACH["applied"]

@@ -78,9 +78,7 @@ class Applied:
 class Applier:
     """Runs until cancelled. `on_applied` is called after each chunk."""
 
-    def __init__(
-        self, database: Database, *, clock: WorldClock, on_applied: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, database: Database, *, clock: WorldClock, on_applied: Callable[[], None] = lambda: None) -> None:
         self._database, self._clock, self._on_applied = database, clock, on_applied
         self._aside: dict[int, tuple[float, float]] = {}
         """Requests that our code failed over: until when (machine, monotonic), and for how long next time."""
@@ -163,7 +161,9 @@ def waiting(session: Session, aside: Collection[int] = (), *, most: int = EVENTS
         chosen.append(cast(int, id))
     if not chosen:
         return []
-    rows = select(IntakeRow.id, IntakeRow.kind, IntakeRow.body, IntakeRow.received_at).where(col(IntakeRow.id).in_(chosen))
+    rows = select(IntakeRow.id, IntakeRow.kind, IntakeRow.body, IntakeRow.received_at).where(
+        col(IntakeRow.id).in_(chosen)
+    )
     return [Request(cast(int, one[0]), *one[1:]) for one in session.exec(rows.order_by(col(IntakeRow.id)))]
 
 
@@ -177,7 +177,11 @@ def read_request(request: Request, clock: WorldClock) -> Read:
     try:
         body = parse(request.body)
         batch = read_batch(
-            body, clock=clock, received=request.received_at, size=len(request.body), kind=cast(Kind | None, request.kind)
+            body,
+            clock=clock,
+            received=request.received_at,
+            size=len(request.body),
+            kind=cast(Kind | None, request.kind),
         )
     except HttpError as error:  # it was checked before it was kept, so only a release in between brings us here
         read.bad.append(BadEvent(0, error.message, request.body))
@@ -219,7 +223,14 @@ def apply(session: Session, reads: Sequence[Read], now: datetime) -> Applied:
         bad_of[read.request.id].append(BadEvent(place, UNSTORABLE, body))
     for read in reads:
         for bad in bad_of[read.request.id]:
-            keep(session, bad, request=read.request.id, kind=read.request.kind, received=read.request.received_at, now=now)
+            keep(
+                session,
+                bad,
+                request=read.request.id,
+                kind=read.request.kind,
+                received=read.request.received_at,
+                now=now,
+            )
             applied.quarantined[bad.reason] = applied.quarantined.get(bad.reason, 0) + 1
     session.execute(delete(IntakeRow).where(col(IntakeRow.id).in_(ids)))
     applied.requests += len(reads)

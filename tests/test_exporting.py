@@ -53,7 +53,8 @@ def other(tmp_path_factory: pytest.TempPathFactory, _migrated_sqlite: Path) -> I
 PEOPLE: list[dict[str, Any]] = [
     {
         "email": "a@aoba.co.jp", "user_id": "0123", "name": "青葉 一郎", "company": "株式会社青葉精機", "title": "部長",
-        "industry": "製造業", "company_size": 1200, "language": "ja", "time_zone": "Asia/Tokyo", "first_source": "展示会", "first_campaign": "2025春",
+        "industry": "製造業", "company_size": 1200, "language": "ja", "time_zone": "Asia/Tokyo",
+        "first_source": "展示会", "first_campaign": "2025春",
         "last_source": "セミナー", "last_campaign": "2026春",
         "attributes": {"電話": "+81-3-1234", "plan": "pro", "memo": "line\nbreak, \"comma\"", "source": "own", "first_name": "一郎"},
     },

@@ -67,7 +67,9 @@ def kept(database: Database) -> list[IntakeRow]:
 
 
 def quarantined(database: Database) -> list[Quarantined]:
-    return list(database.read_now(lambda session: session.exec(select(Quarantined).order_by(col(Quarantined.id))).all()))
+    return list(
+        database.read_now(lambda session: session.exec(select(Quarantined).order_by(col(Quarantined.id))).all())
+    )
 
 
 def keep(database: Database, *bodies: Any, kind: str | None = "track", received: datetime = NOW) -> None:
@@ -101,7 +103,9 @@ async def test_a_request_is_kept_when_it_is_answered_and_stored_when_it_is_appli
     assert (event.message_id, event.received_at, kept(database)) == ("m1", row.received_at, [])
 
 
-async def test_many_that_come_at_once_share_a_commit(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_that_come_at_once_share_a_commit(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commits: list[int] = []
     commit = IntakeWriter._commit
 
@@ -169,9 +173,7 @@ async def test_postgres_stopped_under_load_is_a_503_at_once_and_it_goes_on_when_
     assert away.back < 5.0, away.back
 
 
-async def test_a_postgres_that_answers_nobody_is_a_503_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_postgres_that_answers_nobody_is_a_503_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is refused and nothing comes back: frozen, or behind a firewall. A statement's time-out does not help there."""
     import os
     import signal
@@ -200,7 +202,9 @@ async def test_a_postgres_that_answers_nobody_is_a_503_too(
         database.close()
 
 
-async def test_a_sqlite_that_another_process_holds_is_a_503_in_time(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sqlite_that_another_process_holds_is_a_503_in_time(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mebae.store.intake, "PATIENCE", 0.3)
     database = Database(sqlite_url)
     app = create_app(database, write_keys=[KEY], clock=REAL)
@@ -250,7 +254,9 @@ async def test_more_waiting_than_allowed_is_a_429_and_those_before_are_kept(sqli
 
 async def test_a_backlog_that_nobody_applies_is_a_429_until_it_is_applied(database: Database) -> None:
     app = create_app(database, write_keys=[KEY], clock=REAL, limits=Limits(stored=3_000))
-    statuses = [(await post(database, track(f"m{n}", properties={"text": "x" * 500}), app=app)).status_code for n in range(10)]
+    statuses = [
+        (await post(database, track(f"m{n}", properties={"text": "x" * 500}), app=app)).status_code for n in range(10)
+    ]
     taken = statuses.count(200)
     assert statuses == [200] * taken + [429] * (10 - taken)
     assert 3 <= taken <= 6
@@ -265,7 +271,9 @@ async def test_bytes_in_flight_are_bounded(sqlite_database: Database) -> None:
     large = {"batch": [track("m1", properties={"text": "x" * 20_000})]}
     assert (await post(sqlite_database, large, app=app)).status_code == 429
     for n in range(30):  # what was held is given back
-        assert (await post(sqlite_database, track(f"s{n}", properties={"text": "x" * 1000}), app=app)).status_code == 200
+        assert (
+            await post(sqlite_database, track(f"s{n}", properties={"text": "x" * 1000}), app=app)
+        ).status_code == 200
     writer = IntakeWriter(sqlite_database, Limits(held=10))
     writer.hold(10)
     with pytest.raises(Overloaded):
@@ -284,7 +292,11 @@ async def test_the_writer_says_no_and_not_maybe_when_it_cannot_keep(sqlite_url: 
 
 
 def test_requests_are_applied_in_their_order_and_at_the_time_at_which_they_came(database: Database) -> None:
-    keep(database, *({"batch": [track(f"{n}-{k}", userId="sato@aoba.example") for k in range(30)]} for n in range(40)), kind=None)
+    keep(
+        database,
+        *({"batch": [track(f"{n}-{k}", userId="sato@aoba.example") for k in range(30)]} for n in range(40)),
+        kind=None,
+    )
     clock = WorldClock(origin=NOW - timedelta(hours=1), speed=24)
     assert apply_all(database, clock).events == 1200
     assert ids(database) == [f"{n}-{k}" for n in range(40) for k in range(30)]
@@ -367,7 +379,9 @@ async def test_a_request_that_our_code_fails_over_is_set_aside_and_holds_up_nobo
     assert sorted(await asyncio.to_thread(ids, database)) == ["boom", "m1", "m3"]
 
 
-async def test_the_applier_waits_for_a_database_that_is_away_and_goes_on(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_applier_waits_for_a_database_that_is_away_and_goes_on(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = Database(sqlite_url)
     await asyncio.to_thread(keep, database, track("m1"))
     away = [DatabaseUnavailable(), DatabaseUnavailable()]
@@ -428,7 +442,9 @@ def test_a_quarantined_event_is_stored_as_if_it_had_been_good_once_the_cause_is_
 ) -> None:
     large = track("large", properties={"text": "x" * 40_000}, timestamp="2026-04-01T05:00:00Z")
     sent = {"sentAt": "2026-04-01T06:00:00Z"}  # an hour after it happened, says a clock that is three hours slow
-    body = large | sent if single else {"batch": [track("good"), large], "context": {"ip": "::1"}, "writeKey": "k"} | sent
+    body = (
+        large | sent if single else {"batch": [track("good"), large], "context": {"ip": "::1"}, "writeKey": "k"} | sent
+    )
     keep(database, body, kind="track" if single else None)
     apply_all(database)
     [row] = quarantined(database)
@@ -477,14 +493,18 @@ def test_what_the_database_itself_refuses_is_found_by_halving(database: Database
     assert kept(database) == []
 
 
-def test_a_request_that_yesterdays_server_took_and_todays_code_does_not_is_quarantined_whole(database: Database) -> None:
+def test_a_request_that_yesterdays_server_took_and_todays_code_does_not_is_quarantined_whole(
+    database: Database,
+) -> None:
     keep(database, {"events": []}, {"batch": [1] * 2501}, kind=None)
     keep(database, {"type": "track"}, kind="some-day-perhaps")
     apply_all(database)
     assert [row.reason.split(":")[0][:20] for row in quarantined(database)] == [
         "The body has no list", "The batch holds more", "has a type that is n",
     ]  # fmt: skip
-    assert {database.write_now(release, id, clock=REAL, now=NOW).became for id in database.read_now(open_ids)} == {"bad"}  # type: ignore[union-attr]
+    assert {database.write_now(release, id, clock=REAL, now=NOW).became for id in database.read_now(open_ids)} == {
+        "bad"
+    }  # type: ignore[union-attr]
 
 
 async def test_poison_and_bombs_cost_the_server_little_memory_and_no_answers(sqlite_url: str, tmp_path: Path) -> None:
@@ -543,8 +563,12 @@ def test_the_quarantine_is_listed_shown_and_released_by_command(
     assert "quarantined event '9' not found" in run("release", "9")
     assert "give --all" in run("release")
     monkeypatch.setattr(mebae.http.segment, "LARGEST_EVENT", 100_000)
-    assert run("release", "--all").startswith("1 ● 1 stored, 0 stored before under the same message id, 0 released before, 1 still bad")
+    assert run("release", "--all").startswith(
+        "1 ● 1 stored, 0 stored before under the same message id, 0 released before, 1 still bad"
+    )
     assert ids(database) == ["large"]
     assert [line.id for line in database.read_now(listed)] == [1]
     assert "released" in run("list", "--released")
-    assert run("release", "2").startswith("0 ✓ 0 stored, 0 stored before under the same message id, 1 released before, 0 still bad")
+    assert run("release", "2").startswith(
+        "0 ✓ 0 stored, 0 stored before under the same message id, 1 released before, 0 still bad"
+    )

@@ -151,6 +151,23 @@ def test_alias_joins_an_anonymous_id_and_renames_a_user_id(database: Database) -
     assert rows(database, Lead) == 1
 
 
+def test_alias_from_an_address_to_an_address_or_an_id_keeps_one_lead(database: Database) -> None:
+    store(database, identify("i1", email=SATO), identify("a1", email="sato@new.example", previous_id=SATO))
+    lead = database.read_now(find_lead, email="sato@new.example")
+    assert lead is not None
+    store(database, identify("a2", user_id="crm-9", previous_id="sato@new.example"))
+    lead = database.read_now(find_lead, user_id="crm-9")
+    assert lead is not None
+    assert lead.email == "sato@new.example"
+    assert rows(database, Lead) == 1
+
+
+def test_alias_to_somebody_else_leaves_both_as_they_are(database: Database) -> None:
+    store(database, identify("i1", user_id="web-7"), identify("i2", user_id="crm-9"))
+    store(database, identify("a1", user_id="crm-9", previous_id="web-7"))
+    assert rows(database, Lead) == 2
+
+
 def test_visitors_who_never_say_who_they_are_are_forgotten(database: Database) -> None:
     store(database, page("p1", anonymous_id="gone"))
     later = NOW + KEPT_FOR + timedelta(hours=1)

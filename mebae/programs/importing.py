@@ -137,6 +137,6 @@ def _say(report: ImportReport, file: Path, dry_run: bool, report_file: Path | No
         )
     console.print(table)
     if report_file is not None:
-        console.print(f"All {report.found} problems are in {escape(str(report_file))}.")
+        console.print(f"Every problem ({report.found}) is in {escape(str(report_file))}.")
     elif report.found > SHOWN:
         console.print(f"… and {report.found - SHOWN} more: --report problems.csv writes them all")

@@ -36,9 +36,17 @@ def list_quarantine(*, limit: int, released: bool) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("id", "received", "sent as", "bytes", "reason", *(["released"] if released else [])):
-        table.add_column(name, no_wrap=name != "reason", overflow="fold", justify="right" if name in ("id", "bytes") else "left")
+        table.add_column(
+            name, no_wrap=name != "reason", overflow="fold", justify="right" if name in ("id", "bytes") else "left"
+        )
     for line in lines:
-        cells = [str(line.id), local(line.received_at, settings.time_zone), line.kind or "batch", str(line.size), escape(line.reason)]
+        cells = [
+            str(line.id),
+            local(line.received_at, settings.time_zone),
+            line.kind or "batch",
+            str(line.size),
+            escape(line.reason),
+        ]
         table.add_row(*cells, *([local(line.released_at, settings.time_zone)] if released else []))
     console.print(table)
     console.print(

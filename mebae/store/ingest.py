@@ -17,7 +17,7 @@ from mebae import scoring
 from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
 from mebae.store import visitors
 from mebae.store.companies import companies_for
-from mebae.store.leads import Found, Who, apply_traits, gather, rename_user, settle
+from mebae.store.leads import Found, Who, apply_traits, gather, rename, settle
 from mebae.store.scoring import Touched, active_scoring, score_leads, stage_titles_of
 from mebae.store.tables import Consent, Event, Lead, VisitorEvent
 from mebae.store.traits import read_traits
@@ -118,8 +118,8 @@ def _store(session: Session, incoming: Sequence[Incoming], now: datetime) -> Sto
     if not fresh:
         return Stored(duplicates=len(incoming))
     for one in fresh:
-        if one.previous_id is not None and one.who.user_id is not None:
-            rename_user(session, one.previous_id, one.who.user_id)
+        if one.previous_id is not None:
+            rename(session, one.previous_id, one.who)
     seen = visitors.recognise(session, fresh)
     stored = Stored(aside=visitors.keep(session, seen.strangers, now))
     named = [(one, who) for one, who in zip(fresh, seen.whos, strict=True) if who is not None]

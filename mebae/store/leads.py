@@ -118,17 +118,22 @@ def upsert_lead(
     return settle(session, work)
 
 
-def rename_user(session: Session, old: str, new: str) -> None:
-    """Gives a lead known by the user id `old` the user id `new`, unless another lead has it: then both stay as they are."""
-    rows = {
-        lead.user_id: lead
-        for lead in session.exec(select(Lead).where(col(Lead.user_id).in_([old, new])).with_for_update())
-    }
-    if old in rows and new not in rows:
-        rows[old].user_id = new
-        session.flush()
-    elif old in rows and new in rows and old != new:
+def rename(session: Session, previous: str, who: Who) -> None:
+    """An alias: the lead known by `previous` (a user id or an address) is now called as `who` says.
+
+    Unless another lead is called so already: then both stay as they are. Run it before `gather`.
+    """
+    names = {name for name in (previous, who.user_id, who.email) if name is not None}
+    query = select(Lead).where(or_(col(Lead.user_id).in_(names), col(Lead.email).in_(names))).order_by(col(Lead.id))
+    leads = session.exec(query.with_for_update()).all()
+    known = next((lead for lead in leads if previous in (lead.user_id, lead.email)), None)
+    if known is None:
+        return
+    if any(lead is not known for lead in leads):
         log.info("leads.same_person_twice", count=1)
+        return
+    known.user_id, known.email = who.user_id or known.user_id, who.email or known.email
+    session.flush()
 
 
 def apply_traits(lead: Lead, reading: Reading, now: datetime) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from mebae.words import QUALIFICATIONS, STAGE_TITLES
 HEADINGS: dict[str, tuple[str, ...]] = {
     "email": (
         "email", "email address", "e-mail", "mail", "mail address",
-        "メール", "メールアドレス", "Eメール", "電子メール", "電子メールアドレス", "Eメールアドレス", "E-mailアドレス", "mailアドレス", "会社メール",
-        "会社メールアドレス", "PCメール",
+        "メール", "メールアドレス", "Eメール", "電子メール", "電子メールアドレス", "Eメールアドレス", "E-mailアドレス", "mailアドレス",
+        "会社メール", "会社メールアドレス", "PCメール",
     ),
     "user_id": ("user id", "ユーザーID", "会員ID", "顧客ID", "会員番号", "顧客番号"),
     "name": ("name", "full name", "氏名", "名前", "お名前", "ご氏名", "御氏名", "姓名", "担当者名", "ご担当者名", "担当者"),
@@ -36,7 +36,10 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     ),
     "title": ("title", "job title", "position", "役職", "役職名", "ご役職", "お役職", "肩書", "肩書き"),
     "industry": ("industry", "業種", "業種名", "ご業種", "業界"),
-    "company_size": ("company size", "employees", "employee count", "number of employees", "従業員数", "社員数", "従業員数（名）", "従業員規模", "企業規模"),
+    "company_size": (
+        "company size", "employees", "employee count", "number of employees",
+        "従業員数", "社員数", "従業員数（名）", "従業員規模", "企業規模",
+    ),
     "language": ("language", "locale", "lang", "言語"),
     "time_zone": ("time zone", "timezone", "tz", "タイムゾーン", "時間帯"),
     "score": ("score", "lead score", "スコア", "点数"),
