@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # One stamp a pin file: installing again only when that file has changed.
 RUN := $(VENV)/.run-stamp
 DEV := $(VENV)/.dev-stamp
-BENCHES := journeys ingest
+BENCHES := journeys ingest rescore
 CODE := mebae workflows activities worker.py server.py starter.py scenarios bench
 
 .PHONY: help demo up test check bench pins clean

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import gc
 import json
 import os
 import shutil
@@ -139,14 +140,16 @@ async def send_all(port: int, requests: list[bytes], connections: int) -> Sent:
 def client() -> None:
     """The client's process: `python -m bench.ingest client PORT PATH EVENTS EVENTS_A_REQUEST CONNECTIONS`; prints a `Sent`."""
     port, path, events, size, connections = sys.argv[2:]
-    numbers = range(int(events))
+    events_of = [range(at, min(at + int(size), int(events))) for at in range(0, int(events), int(size))]
     if int(size) == 1:
-        requests = [request(path, json.dumps(event(number)).encode()) for number in numbers]
+        bodies: list[Any] = [event(numbers[0]) for numbers in events_of]
     else:
-        requests = [
-            request(path, json.dumps({"batch": [event(n) for n in numbers[at : at + int(size)]], "sentAt": datetime.now(UTC).isoformat()}).encode())
-            for at in range(0, len(numbers), int(size))
-        ]  # fmt: skip
+        now = datetime.now(UTC).isoformat()
+        bodies = [{"batch": [event(number) for number in numbers], "sentAt": now} for numbers in events_of]
+    requests = [request(path, json.dumps(body).encode()) for body in bodies]
+    del bodies
+    gc.collect()
+    gc.freeze()  # what was made beforehand is no part of sending
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(send_all(int(port), requests, int(connections)))))
 

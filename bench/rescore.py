@@ -187,9 +187,8 @@ def run(leads: int, postgres: bool, processes: int | None) -> None:
         if postgres:
             with database.engine.connect() as connection:
                 connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("VACUUM ANALYZE"))
-        print(
-            f"{leads:,} leads with {events:,} events on {'PostgreSQL' if postgres else 'SQLite'} (made in {time.perf_counter() - began:.0f} s)"
-        )
+        kind, took = "PostgreSQL" if postgres else "SQLite", time.perf_counter() - began
+        print(f"{leads:,} leads with {events:,} events on {kind} (made in {took:.0f} s)")
         plain = by_hand(database)
         print(f"by hand, one rule:            {plain:8.1f} s", flush=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -114,6 +115,10 @@ def arguments(text: str) -> Path | None:
 
 def say_ready(what: str, ready_file: Path | None) -> None:
     """Tells a person and a supervisor that it works from here on."""
+    # What has been made so far lives as long as the program. Looking through it for garbage stopped every request for 70 ms,
+    # twice a second under load.
+    gc.collect()
+    gc.freeze()
     print(f"{what} is ready", flush=True)
     if ready_file is not None:
         ready_file.write_text("ready\n")

@@ -18,7 +18,8 @@ from mebae.cli import commands
 from mebae.errors import BadInput, MebaeError, NotFound
 from mebae.programs import lead as program
 from mebae.reports.finding import lead_of
-from mebae.reports.lead import LeadReport, report
+from mebae.reports.lead import report
+from mebae.reports.lead_told import LeadReport
 from mebae.reports.leads import lead_list
 from mebae.router import route
 from mebae.scoring import score

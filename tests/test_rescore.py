@@ -495,7 +495,8 @@ def test_whoever_began_before_the_model_was_active_is_waited_for(postgres_databa
     """A lead that is made under the model before, in a transaction that ends after the walk has passed."""
     database = postgres_database
     new = sato_and_suzuki(database)
-    made, done = threading.Event(), []
+    made = threading.Event()
+    done: list[None] = []
 
     def slow(session: Session) -> None:
         store_events(session, [page("neu@aoba.example", "/pricing", NOW)], NOW)
@@ -589,6 +590,27 @@ FALLING = model(
     qualifications=[qualify("mql", when=(lead.score < 40) & (lead.score >= 20)), qualify("sql", when=lead.stage.at_least("interest"))],
 )  # fmt: skip
 
+RISING = model(
+    30,
+    stages=[stage("awareness"), stage("interest", when=lead.score >= 30)],
+    fit=[],
+    engagement=[
+        engagement("資料", downloaded(), 20, at_most=2),
+        engagement("採用", visited("/careers"), -25, at_most=1, half_life=days(3)),
+    ],
+    qualifications=[],
+)
+SINKING = model(
+    30,
+    stages=[stage("awareness"), stage("interest", when=lead.score >= 15, falls=True)],
+    engagement=[engagement("資料", downloaded(), 20, at_most=2, half_life=days(9))],
+    qualifications=[],
+)
+COMING = model(30, engagement=[], fit=[fit("古い", lead.since.older_than(days(15)), 60)], qualifications=[])
+MODELS = pytest.mark.parametrize(
+    "of", [CALM, FALLING, RISING, SINKING, COMING], ids=["calm", "falling", "rising", "sinking", "coming"]
+)
+
 some_events = st.lists(
     st.builds(
         lambda n, hours, name, what: Event(
@@ -633,7 +655,7 @@ def patient(of: ScoringModel, profile: Profile, events: Iterable[Event], now: da
     return Replay(found, tally, tuple(moves))
 
 
-@pytest.mark.parametrize("of", [CALM, FALLING], ids=["calm", "falling"])
+@MODELS
 @given(some_events, some_profile, st.integers(0, 60))
 @settings(max_examples=150)
 def test_a_replay_is_what_reckoning_at_every_event_gives(of: ScoringModel, events: Sequence[Event], profile: Profile, day: int) -> None:
@@ -641,7 +663,7 @@ def test_a_replay_is_what_reckoning_at_every_event_gives(of: ScoringModel, event
     assert replay(of, profile, events, now) == patient(of, profile, events, now)
 
 
-@pytest.mark.parametrize("of", [CALM, FALLING], ids=["calm", "falling"])
+@MODELS
 @given(some_events, some_profile)
 @settings(max_examples=100)
 def test_a_condition_as_a_function_says_what_its_evaluation_says(of: ScoringModel, events: Sequence[Event], profile: Profile) -> None:
@@ -650,10 +672,21 @@ def test_a_condition_as_a_function_says_what_its_evaluation_says(of: ScoringMode
         assert of.quick[id(condition)](facts) is evaluate(condition, facts).value
 
 
+def test_a_score_that_rises_by_itself_is_seen_at_an_event_that_counts_for_nothing() -> None:
+    start = NOW - 20 * DAY
+    careers = Event("a", "Page Viewed", {"path": "/careers"}, start)
+    papers = [Event(f"p{n}", "Content Downloaded", {}, start + DAY) for n in range(2)]
+    home = Event("home", "Page Viewed", {"path": "/"}, start + 10 * DAY)
+    [move] = replay(RISING, Profile(), [careers, *papers, home], NOW).moves
+    assert (move.at, move.to, move.event) == (home.occurred_at, "interest", "home")
+
+
 def test_the_sample_asks_only_when_something_counts(sample: LoadedScoring) -> None:
     assert sample.model.only_fades
     assert CALM.only_fades
-    assert not FALLING.only_fades
+    assert RISING.only_fades
+    assert RISING.rising == {"rule/採用"}
+    assert not any(one.only_fades for one in (FALLING, SINKING, COMING))
     assert sample.model.rising == {"rule/採用ページ"}
 
 
@@ -741,8 +774,8 @@ def test_the_command_asks_after_it_has_said_who_would_move(project: Project) -> 
 
 
 def test_a_stage_that_leads_move_to_is_named_by_its_title(project: Project) -> None:
-    text = WRITTEN.replace("POINTS", "30").replace("lead.score >= 60", "lead.score >= 40").replace("score >= 50)]", "score >= 20, falls=True)]")
-    (project.root / "scenarios" / "scoring.py").write_text(text.replace('"興味"', '"関心"'))
+    text = WRITTEN.replace("POINTS", "30").replace("lead.score >= 60", "lead.score >= 40").replace('"興味"', '"関心"')
+    (project.root / "scenarios" / "scoring.py").write_text(text.replace("score >= 50)]", "score >= 20, falls=True)]"))
     store(project.database, identified("bucho@aoba.example", title="部長"))
     said = project.run("rescore", "--yes")
     [line] = [line for line in said.splitlines() if line.startswith("認知")]
@@ -794,6 +827,8 @@ def test_what_the_page_on_scoring_shows_runs() -> None:
         if "scoring" in found:
             assert compile_scoring(found["scoring"], mapping=TABLE).stages
         else:
-            rules = {name: found[name] for name in ("fit", "engagement", "exclusions", "qualifications", "topics", "stages") if isinstance(found[name], list)}
+            lists = ("stages", "fit", "engagement", "exclusions", "qualifications", "topics")
+            rules = {name: found[name] for name in lists if isinstance(found.get(name), list)}
             assert rules, code
-            compile_scoring(scoring_language.Scoring(**({"stages": [stage("awareness")], "ranks": ["担当者", "部長"]} | rules)))
+            rest: dict[str, Any] = {"stages": [stage("awareness"), stage("interest", when=lead.score >= 50)], "ranks": ["担当者", "部長"]}
+            compile_scoring(scoring_language.Scoring(**(rest | rules)))

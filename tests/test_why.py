@@ -25,6 +25,7 @@ from mebae.authoring import (
     downloaded,
     end,
     entry,
+    joined,
     lead,
     on,
     per_day,
@@ -34,6 +35,7 @@ from mebae.authoring import (
     wait_for,
     when,
 )
+from mebae.checking import Checker
 from mebae.cli import commands
 from mebae.conditions import (
     All,
@@ -58,9 +60,13 @@ from mebae.graph import WaitFor
 from mebae.programs import why as program
 from mebae.reports.explaining import Explained, explain
 from mebae.reports.finding import lead_of
-from mebae.reports.why import WhyReport, why
+from mebae.reports.why import why
+from mebae.reports.why_told import WhyReport
 from mebae.router import route
+from mebae.segments import compile_segments
+from mebae.segments_language import Segment
 from mebae.store.database import Database, lock_lead
+from mebae.store.segments import join, publish_segments
 from mebae.store.tables import IntakeRow, JourneyRow, Lead, PublishedScenario
 from mebae.timing import Duration
 from tests.leads import DAY, NOW, SATO, TOKYO, Diary, publish_model, publish_scenario
@@ -235,6 +241,15 @@ def test_who_was_in_it_before_is_told_when_it_may_enter_again(
     assert rows.count("refused") == bool(said), "the check says what entering does"
 
 
+def test_a_second_entry_names_the_earlier_one_of_the_same_key(diary: Diary) -> None:
+    published(diary, Scenario("keyed", enters_on=downloaded("*"), key=entry.content, steps=[send("hello")]))
+    for content in ("whitepaper-1", "whitepaper-2", "whitepaper-1"):
+        diary.does("Content Downloaded", content=content)
+        routed(diary)
+    third = asked(diary, "keyed").entries[0]
+    assert third.words == "refused: the lead is on this journey already (entry 1 began on 2026-04-10 10:00)"
+
+
 def test_a_scenario_that_nothing_starts_and_one_that_is_gone(diary: Diary) -> None:
     graph = published(diary, Scenario("asked-for", steps=[send("hello")]))
     found = asked(diary, "asked-for")
@@ -261,6 +276,22 @@ def test_who_opted_out_or_was_erased_is_told(diary: Diary) -> None:
     words = [check.words for check in asked(diary).checks if not check.holds]
     assert "the lead was erased on 2026-04-10 10:00" in words
     assert "it opted out on 2026-04-10 10:00: it may enter, and gets no marketing mail" in words
+
+
+def test_of_a_segment_that_starts_it_is_said_whether_the_lead_belongs_to_it(diary: Diary) -> None:
+    warm = compile_segments([Segment("warm", title="50点以上", when=lead.score >= 50)], Checker("segments.py"))
+    diary.database.write_now(publish_segments, warm)
+    published(diary, Scenario("wake", enters_on=joined("warm"), steps=[send("hello")]))
+    [check] = [one for one in asked(diary, "wake").checks if one.what == "segment"]
+    assert (check.holds, check.words) == (False, "it does not belong to the segment 'warm': score ≥ 50 (now: 35)")
+    diary.does("Page Viewed", path="/pricing")
+    [check] = [one for one in asked(diary, "wake").checks if one.what == "segment"]
+    assert (check.holds, check.words) == (True, "it belongs to the segment 'warm': the next sweep makes it a member")
+    diary.database.write_now(join, warm[0], [diary.lead().id or 0], NOW)
+    routed(diary)
+    found = asked(diary, "wake")
+    assert found.answer.startswith("it entered on 2026-04-10 10:00 because it joined the segment warm (2026-04-10 10:00)")
+    assert "it joins again only after it left" in printed(found)
 
 
 # Entered ---------------------------------------------------------------------------------------------------------------

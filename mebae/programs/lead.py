@@ -15,7 +15,8 @@ from mebae import wiring
 from mebae.programs.screen import local, screen
 from mebae.reports.explaining import Explained, distance_words, value_words
 from mebae.reports.finding import lead_of
-from mebae.reports.lead import LeadReport, Rule, report
+from mebae.reports.lead import report
+from mebae.reports.lead_told import LeadReport, Rule
 from mebae.reports.leads import LeadList, lead_list
 from mebae.store.standing import points_words
 

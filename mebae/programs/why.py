@@ -11,7 +11,8 @@ from mebae import wiring
 from mebae.programs.lead import condition_tree, grid, print_json, quiet, section
 from mebae.programs.screen import local, screen
 from mebae.reports.finding import lead_of
-from mebae.reports.why import Came, UnderWay, WhyReport, why
+from mebae.reports.why import why
+from mebae.reports.why_told import Came, UnderWay, WhyReport
 
 
 def show_why(who: str, scenario: str, *, as_json: bool = False) -> None:

@@ -7,25 +7,34 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy import and_
 from sqlmodel import Session, col, func, select
 
 from mebae import contracts
 from mebae.clock import WorldClock
 from mebae.conditions import Condition, Match, Pattern, evaluate, matches
-from mebae.entering import OPEN
+from mebae.entering import JOINED, OPEN
 from mebae.errors import NotFound
 from mebae.events import REQUESTED
 from mebae.graph import Graph, Step, WaitFor
 from mebae.journey import EXIT
 from mebae.programs.wording import condition_words, event_words, happened_words, span_words
-from mebae.reports.explaining import Explained, distance_words, explain, moment_words, value_words
+from mebae.reports.explaining import distance_words, explain, moment_words, value_words
 from mebae.reports.lead import reason_words
+from mebae.reports.why_told import (
+    Came,
+    Check,
+    Entry,
+    Listening,
+    StartEvent,
+    UnderWay,
+    WhyReport,
+)
 from mebae.store.conditions_sql import pattern_sql
 from mebae.store.facts import LeadFacts
 from mebae.store.graphs import graph_of
 from mebae.store.places import places_taken_today
+from mebae.store.segments import find_segment
 from mebae.store.tables import (
     Delivery,
     Event,
@@ -35,6 +44,7 @@ from mebae.store.tables import (
     Nudge,
     PublishedScenario,
     ScenarioVersion,
+    SegmentMember,
     Visitor,
 )
 from mebae.timing import Calendar, Duration, first_zone, moment_after
@@ -44,102 +54,6 @@ SHOWN = 5
 """Entries and events of each kind that are shown, the newest."""
 LOOKED_AT = 500
 """Requests of the intake that are read for this lead."""
-
-
-class Told(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Entry(Told):
-    """One row of the journeys: an entry, or that it was refused."""
-
-    entry: int
-    status: str
-    key: str
-    at: datetime
-    cause: str
-    """What it came from, in words."""
-    reason: str | None
-    words: str
-    """What became of it, in a sentence."""
-    audience: Explained | None = None
-    """Of one that was refused for it: what of the audience holds by now."""
-
-
-class Came(Told):
-    """An event of the lead that has to do with a start event."""
-
-    at: datetime
-    words: str
-    fate: str
-    """What became of it, or why it is none."""
-
-
-class StartEvent(Told):
-    """One of the events that start the scenario."""
-
-    words: str
-    in_all: int
-    """How many of the lead's events are such."""
-    came: list[Came]
-    near: list[Came]
-    """Events that are nearly such: another property, or another name."""
-
-
-class Check(Told):
-    """One thing that an entry of now would be asked."""
-
-    what: str
-    holds: bool
-    words: str
-    of: Explained | None = None
-
-
-class Listening(Told):
-    """One thing that a resting journey listens for."""
-
-    words: str
-    to: str
-    of: Explained | None = None
-
-
-class UnderWay(Told):
-    """A journey that has not ended."""
-
-    entry: int
-    workflow_id: str
-    status: str
-    paused: bool
-    step: str | None
-    words: str
-    """Where it is and what it waits for, in a sentence."""
-    until: datetime | None
-    listens: list[Listening]
-    otherwise: str | None
-    exits: Explained | None
-    """The scenario's `exits_when` as the journey's version has it."""
-    signals: int
-    """Signals that are still to be delivered to it."""
-
-
-class WhyReport(Told):
-    now: datetime
-    lead: int
-    called: str
-    scenario: str
-    title: str
-    version: str
-    is_active: bool
-    """Whether new leads may enter: its file is there."""
-    answer: str
-    starts: list[StartEvent]
-    entries: list[Entry]
-    refused_in_all: int
-    under_way: list[UnderWay]
-    pending: list[Came]
-    """Events that were acknowledged and are not stored yet."""
-    checks: list[Check]
-    """What an entry of this moment would be asked."""
 
 
 def why(
@@ -459,6 +373,7 @@ class _Why:
             told = explain(graph.audience, facts, self.zone)
             words = "it is in the audience" if told.value else f"it is not in the audience: {told.missing}"
             checks.append(Check(what="audience", holds=told.value, words=words, of=told))
+        checks += self._segments(facts)
         checks.append(self._again())
         if graph.exits_when is not None and evaluate(graph.exits_when, facts).value:
             told = explain(graph.exits_when, facts, self.zone)
@@ -474,6 +389,25 @@ class _Why:
             if taken >= most:
                 words += ": it would start on a later day"
             checks.append(Check(what="starts_at_most", holds=taken < most, words=words))
+        return checks
+
+    def _segments(self, facts: LeadFacts) -> list[Check]:
+        """Of segments that start the scenario when the lead becomes a member: whether it is one."""
+        names = [pattern.where.get(JOINED.property or "") for pattern in self.graph.enters_on if pattern.event == JOINED.name]
+        checks = []
+        for name in names:
+            saved = find_segment(self.session, name) if isinstance(name, str) else None
+            if saved is None:
+                continue
+            told = explain(saved.condition, facts, self.zone)
+            member = self.session.get(SegmentMember, (saved.id, self.id))
+            if told.value and member is not None:
+                words = f"it has been in the segment '{saved.id}' since {self._at(member.since)}: it joins again only after it left"
+            elif told.value:
+                words = f"it belongs to the segment '{saved.id}': the next sweep makes it a member"
+            else:
+                words = f"it does not belong to the segment '{saved.id}': {told.missing}"
+            checks.append(Check(what="segment", holds=told.value and member is None, words=words, of=told))
         return checks
 
     def _again(self) -> Check:

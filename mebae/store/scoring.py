@@ -351,7 +351,9 @@ def refresh(session: Session, now: datetime, most: int = 500) -> int:
     scoring = active_scoring(session)
     if scoring is None:
         return 0
-    due = select(Lead.id).where(col(Lead.score_changes_at) <= now, col(Lead.erased_at).is_(None))
+    # Leads of another version are for a rescore that is under way, which says itself whether journeys hear of it.
+    ours = col(Lead.scoring_version) == scoring.version
+    due = select(Lead.id).where(col(Lead.score_changes_at) <= now, col(Lead.erased_at).is_(None), ours)
     leads = session.exec(
         select(Lead)
         .where(col(Lead.id).in_(due.order_by(col(Lead.score_changes_at)).limit(most)))

@@ -165,6 +165,23 @@ def test_record_has_the_words_that_the_page_showed(sqlite_site: Site) -> None:
     assert [row.wording for row in sqlite_site.rows(ConsentRow)] == ["以前の文言", ""]
 
 
+def test_backends_can_say_what_a_lead_agreed_to(sqlite_site: Site) -> None:
+    def said(message_id: str, consent: Any) -> dict[str, Any]:
+        who = {"type": "identify", "messageId": message_id, "userId": "u-1", "traits": {"email": "a@aoba.co.jp"}}
+        return {**who, "context": {"mebae": {"consent": consent}}}
+
+    batch = [
+        said("m1", {"how": "telephone", "wording": "製品案内のメール"}),
+        said("m2", {"wording": "x"}),
+        said("m3", "yes"),
+    ]
+    answer = sqlite_site.browser.post("/v1/batch", json={"batch": batch}, auth=(KEY, "")).json()
+    assert [one["index"] for one in answer["rejected"]] == [1, 2]
+    assert apply_all(sqlite_site.database).quarantined
+    [consent] = sqlite_site.rows(ConsentRow)
+    assert (consent.how, consent.wording, consent.cause) == ("telephone", "製品案内のメール", "m1")
+
+
 @pytest.mark.parametrize("kind", ["shift_jis", "shift_jis with _charset_", "multipart", "multipart in shift_jis"])
 def test_every_way_in_which_a_page_may_send_japanese(sqlite_site: Site, kind: str) -> None:
     fields = {**FILLED, "氏名": "髙橋 花子♡", "導入時期": "1年以内\r\n応相談"}

@@ -1,0 +1,55 @@
+"""The campaigns of `make faults`, short. R4, R5 and R11 have theirs in tests/test_intake.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.campaign import Finding, Home, home
+from tests.faults.outages import database_away, postgres_crashes
+from tests.faults.poison import poisoned
+from tests.faults.repeats import in_any_order, one_event_again
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def at(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
+    url = request.getfixturevalue(f"{request.param}_url")
+    return Home(url, tmp_path, request.getfixturevalue("postgres_server") if request.param == "postgres" else None)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Home]:
+    """A server that a test may crash."""
+    with home("PostgreSQL") as made:
+        yield made
+
+
+def holds(finding: Finding) -> None:
+    assert finding.good, str(finding)
+
+
+async def test_one_event_a_hundred_times_after_a_restart_and_a_month_later_is_scored_once(at: Home) -> None:
+    holds(await one_event_again(at))
+
+
+async def test_lives_told_in_any_order_late_and_by_wrong_clocks_come_to_the_same_scores(
+    sqlite_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+    holds(await in_any_order([Home(sqlite_url, folders[0]), Home(postgres_url, folders[1])], leads=30))
+
+
+async def test_a_sqlite_held_by_another_writer_is_a_503_and_all_goes_on_afterwards(sqlite_url: str, tmp_path: Path) -> None:
+    holds(await database_away(Home(sqlite_url, tmp_path), "held", seconds=6))
+
+
+async def test_postgres_crashes_in_three_ways_and_nothing_is_lost_or_counted_twice(own_postgres: Home) -> None:
+    holds(await postgres_crashes(own_postgres, rounds=3, down=0.3))
+
+
+async def test_poison_and_bombs_beside_ordinary_load(sqlite_url: str, tmp_path: Path) -> None:
+    holds(await poisoned(Home(sqlite_url, tmp_path), rounds=1, connections=2))
