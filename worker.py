@@ -1,7 +1,7 @@
 """The worker: runs journeys, sends their mail, applies what the server kept, and takes events to their journeys.
 
-Composition root: settings → adapters → Temporal. It publishes the scenarios that it finds; a broken one stops it before anything has changed, with every problem listed.
-Several workers may run. SIGTERM or Ctrl-C ends it cleanly; `kill -9` loses nothing.
+Composition root: settings → adapters → Temporal. It publishes the scenarios that it finds; a broken one stops it before
+anything has changed, with every problem listed. Several workers may run. SIGTERM or Ctrl-C ends it cleanly; `kill -9` loses nothing.
 """
 
 from __future__ import annotations

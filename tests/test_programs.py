@@ -363,9 +363,10 @@ async def test_the_demo_tells_its_story_and_every_mail_arrives(tmp_path: Path) -
     async with running("-m", "mebae", "demo", "--seconds-a-day", "1.2", MEBAE_STATE=str(tmp_path)) as demo:
         assert await demo.ends(110) == 0, demo.said
     mails = ("thanks", "case-study", "demo-invitation", "seminar-invitation")
-    for told in ("leads imported", "journeys began", *mails, "sales told", "left early"):
+    scored = ("reached interest", "reached consideration", "★ MQL", "qualified mql", "mebae lead show", "fit", "engagement")
+    for told in ("leads imported", "journeys began", *mails, "sales told", "left early", *scored):
         assert told in demo.said, demo.said
-    assert "still" not in demo.said.partition("Journeys")[2]
+    assert "still rest" not in demo.said.partition("Journeys")[2]
     assert len(list((tmp_path / "demo" / "inbox").glob("*.eml"))) > 80
 
 

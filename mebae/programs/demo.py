@@ -17,10 +17,14 @@ from mebae.importing import import_leads
 from mebae.mail.inbox import Inbox
 from mebae.programs.cast import Cast, Member, choose_cast, mails_out
 from mebae.programs.house import House, empty, find_root, occupied, plan_house
+from mebae.programs.lead import say
 from mebae.programs.screen import screen
 from mebae.programs.story import OVERDUE, Sight, Story, look, mails, outcomes, stuck
 from mebae.programs.up import addresses, run_house
+from mebae.reports.finding import lead_of
+from mebae.reports.lead import report
 from mebae.store.database import Database
+from mebae.store.scoring import QUALIFIED
 from mebae.wiring import plain_settings
 from mebae.words import DeliveryStatus
 
@@ -73,6 +77,7 @@ class Show:
         try:
             sight = await self._play(database)
             self._sum_up(sight)
+            await self._show_ripest(database, sight)
             problems = await asyncio.to_thread(self._problems, sight)
         finally:
             await asyncio.to_thread(database.close)
@@ -174,6 +179,17 @@ class Show:
             f"{len(sight.journeys)} entries, {sight.sent} mails and {sight.events} events in {took.days} days of the world "
             f"({self._clock.real(took).total_seconds():.0f} seconds).\n"
         )
+
+    async def _show_ripest(self, database: Database, sight: Sight) -> None:
+        """What `mebae lead show` says of the lead that became an MQL with the most points."""
+        ripe = [(event.properties.get("score", 0), lead.email) for event, lead in sight.moves if event.name == QUALIFIED and lead.email]
+        if not ripe:
+            return
+        _, email = max(ripe)
+        found = await database.read(lambda session: report(session, lead_of(session, email), self._now(), events=8))
+        self._console.rule(f"mebae lead show {email}", align="left", style="dim")
+        say(found, str(self._zone), self._console)
+        self._console.print()
 
     def _problems(self, sight: Sight) -> list[str]:
         problems = [f"the client could not send: {error}" for error in self._errors[:3]]

@@ -17,9 +17,10 @@ from mebae import scoring
 from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
 from mebae.store import visitors
 from mebae.store.companies import companies_for
+from mebae.store.consents import Given, record_all
 from mebae.store.leads import Found, Who, apply_traits, gather, rename, settle
 from mebae.store.scoring import Touched, active_scoring, score_leads, stage_titles_of
-from mebae.store.tables import Consent, Event, Lead, VisitorEvent
+from mebae.store.tables import Event, Lead, VisitorEvent
 from mebae.store.traits import read_traits
 from mebae.words import STAGE_TITLES
 
@@ -217,7 +218,7 @@ class EventLog:
     def __init__(self, now: datetime) -> None:
         self._now = now
         self._rows: list[dict[str, Any]] = []
-        self._consents: list[dict[str, Any]] = []
+        self._consents: list[Given] = []
         self._touched: dict[int, Touched] = {}
         self.scores = False
         """Whether there is a model, so that scores are reckoned and not told."""
@@ -277,8 +278,8 @@ class EventLog:
 
     def consent(self, lead: Lead, given: ConsentGiven, at: datetime, cause: str) -> None:
         """A consent that an event brought."""
-        row = {"lead_id": lead.id, "given_at": at, "cause": cause, **given.model_dump()}
-        self._consents.append(row)
+        assert lead.id is not None
+        self._consents.append(Given(lead.id, at, given.how, given.source, given.wording, cause))
 
     def write(self, session: Session) -> None:
         """Writes leads and events. `IntegrityError` if another connection stored one of the message ids: see `leads.settle`."""
@@ -292,8 +293,7 @@ class EventLog:
         session.flush()
         if self._rows:
             session.execute(insert(Event), self._rows)
-        if self._consents:
-            session.execute(insert(Consent), self._consents)
+        record_all(session, self._consents)
 
     def _touch(self, lead: Lead) -> Touched:
         assert lead.id is not None

@@ -52,7 +52,10 @@ class Scoring(NamedTuple):
 def active_scoring(session: Session) -> Scoring | None:
     """The model that scores now; None if none was ever published."""
     row = session.get(PublishedScoring, 1)
-    return None if row is None else scoring_version(session, row.active)
+    if row is None:
+        return None
+    session.info["scoring"] = row  # the session itself holds on to it only as long as somebody else does
+    return scoring_version(session, row.active)
 
 
 def scoring_version(session: Session, version: str) -> Scoring:

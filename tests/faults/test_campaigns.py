@@ -31,7 +31,7 @@ def holds(finding: Finding) -> None:
 
 
 async def test_one_event_a_hundred_times_after_a_restart_and_a_month_later_is_scored_once(at: Home) -> None:
-    holds(await one_event_again(at))
+    holds(await one_event_again(at, events=2))
 
 
 async def test_lives_told_in_any_order_late_and_by_wrong_clocks_come_to_the_same_scores(
@@ -44,7 +44,7 @@ async def test_lives_told_in_any_order_late_and_by_wrong_clocks_come_to_the_same
 
 
 async def test_a_sqlite_held_by_another_writer_is_a_503_and_all_goes_on_afterwards(sqlite_url: str, tmp_path: Path) -> None:
-    holds(await database_away(Home(sqlite_url, tmp_path), "held", seconds=6))
+    holds(await database_away(Home(sqlite_url, tmp_path), "held", seconds=5))
 
 
 async def test_postgres_crashes_in_three_ways_and_nothing_is_lost_or_counted_twice(own_postgres: Home) -> None:
