@@ -33,6 +33,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
     app = create_app(
         database,
         write_keys=settings.keys(),
+        page_keys=settings.keys_for_pages(),
         allowed_origins=settings.origins(),
         clock=settings.clock(),
         forms=FormBook(settings.scenarios),

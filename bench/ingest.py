@@ -33,14 +33,13 @@ import uvloop
 from sqlalchemy import text
 from sqlmodel import Session, col, func, select
 
-from bench.journeys import free_port
 from mebae.applier import apply_once
 from mebae.clock import WorldClock
 from mebae.store.database import Database
 from mebae.store.migrate import migrate
 from mebae.store.tables import Event, IntakeRow
+from tests.server_process import KEY, ServerProcess
 
-KEY = "bench"
 BATCH = 100
 LEADS = 5_000
 VISIT = 5
@@ -162,32 +161,7 @@ def run_client(port: int, events: int, size: int, connections: int) -> Sent:
     return Sent(seconds, p50, p99, {int(status): count for status, count in statuses.items()})
 
 
-# The server and the baseline -----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def serving(url: str, folder: Path, **more: str) -> Iterator[int]:
-    """`python server.py` on a free port."""
-    port, ready = free_port(), folder / "ready"
-    ready.unlink(missing_ok=True)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MEBAE_", "DATABASE_"))}
-    environment = {
-        **kept, "DATABASE_URL": url, "MEBAE_STATE": str(folder), "MEBAE_PORT": str(port), "MEBAE_WRITE_KEYS": KEY, **more,
-    }  # fmt: skip
-    with (folder / "server.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "server.py", "--ready-file", str(ready)], cwd=ROOT, env=environment, stdout=log, stderr=log
-        )
-    try:
-        limit = time.monotonic() + 30
-        while not ready.exists():
-            if process.poll() is not None or time.monotonic() > limit:
-                raise SystemExit(f"the server did not start:\n{(folder / 'server.log').read_text()[-2000:]}")
-            time.sleep(0.02)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(20)
+# The baseline --------------------------------------------------------------------------------------------------------
 
 
 def bare_loop(url: str, events: int, size: int) -> float:
@@ -230,7 +204,8 @@ def measure(name: str, url: str, folder: Path, *, seconds: float, rounds: int) -
     migrate(url)
     rates: dict[str, list[float]] = {"single": [], "batched": []}
     bare: dict[str, list[float]] = {"single": [], "batched": []}
-    with serving(url, folder, MEBAE_INTAKE_BACKLOG="100000") as port:
+    with ServerProcess(url, folder, MEBAE_INTAKE_BACKLOG="100000") as server:
+        port = server.port
         run_client(port, 2_000, 1, 32)  # warms up
         for round in range(1, rounds + 1):
             for what, size, at_once, loop_size in (("single", 1, 64, 1), ("batched", BATCH, 16, 500)):

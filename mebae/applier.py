@@ -18,6 +18,7 @@ from typing import cast
 
 import structlog
 from sqlalchemy import delete, func, text
+from sqlalchemy import select as select_columns
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError, StatementError
 from sqlmodel import Session, col, select
 
@@ -53,6 +54,8 @@ class Request:
     body: bytes
     received_at: datetime
     """By the machine's clock."""
+    public: bool = False
+    """Sent with a key that stands in web pages."""
 
 
 @dataclass
@@ -161,10 +164,12 @@ def waiting(session: Session, aside: Collection[int] = (), *, most: int = EVENTS
         chosen.append(cast(int, id))
     if not chosen:
         return []
-    rows = select(IntakeRow.id, IntakeRow.kind, IntakeRow.body, IntakeRow.received_at).where(
+    row = IntakeRow
+    columns = (col(row.id), col(row.kind), col(row.body), col(row.received_at), col(row.public))
+    rows = select_columns(*columns).where(
         col(IntakeRow.id).in_(chosen)
     )
-    return [Request(cast(int, one[0]), *one[1:]) for one in session.exec(rows.order_by(col(IntakeRow.id)))]
+    return [Request(cast(int, one[0]), *one[1:]) for one in session.execute(rows.order_by(col(IntakeRow.id)))]
 
 
 def read_all(requests: Iterable[Request], clock: WorldClock) -> list[Read]:
@@ -182,6 +187,7 @@ def read_request(request: Request, clock: WorldClock) -> Read:
             received=request.received_at,
             size=len(request.body),
             kind=cast(Kind | None, request.kind),
+            public=request.public,
         )
     except HttpError as error:  # it was checked before it was kept, so only a release in between brings us here
         read.bad.append(BadEvent(0, error.message, request.body))
@@ -213,8 +219,11 @@ def apply(session: Session, reads: Sequence[Read], now: datetime) -> Applied:
     if not reads or not _my_turn(session):
         return applied
     ids = [read.request.id for read in reads]
-    there = set(session.exec(select(IntakeRow.id).where(col(IntakeRow.id).in_(ids))))
-    reads = [read for read in reads if read.request.id in there]
+    rows = session.exec(select(IntakeRow.id, IntakeRow.received_at).where(col(IntakeRow.id).in_(ids)))
+    there = {(id, received) for id, received in rows}
+    # By its time too: SQLite gives an id again once all rows are gone, and then it is another request, not read yet.
+    reads = [read for read in reads if (read.request.id, read.request.received_at) in there]
+    ids = [read.request.id for read in reads]
     events = [(one, read, place) for read in reads for one, place in zip(read.incoming, read.places, strict=True)]
     refused = _store(session, events, now)
     bad_of = {read.request.id: list(read.bad) for read in reads}
@@ -228,6 +237,7 @@ def apply(session: Session, reads: Sequence[Read], now: datetime) -> Applied:
                 bad,
                 request=read.request.id,
                 kind=read.request.kind,
+                public=read.request.public,
                 received=read.request.received_at,
                 now=now,
             )

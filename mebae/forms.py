@@ -72,16 +72,20 @@ class Submission:
 
 
 def meaning(form: Form, name: str) -> str:
-    """What a field means: a lead's field, `lead.x`, or the name of an answer.
+    """What a field means: a lead's field, `lead.x`, or the name of an answer. `lead.x` only where the form says so.
+
+    Whoever sends a form may call its fields anything, and must not write on leads by that.
 
     >>> form = Form("contact", means={"ご所属": "company"})
-    >>> meaning(form, "メールアドレス"), meaning(form, "ご所属"), meaning(form, "スコア"), meaning(form, "導入時期")
-    ('email', 'company', 'スコア', '導入時期')
+    >>> meaning(form, "メールアドレス"), meaning(form, "ご所属"), meaning(form, "スコア"), meaning(form, "lead.stage")
+    ('email', 'company', 'スコア', 'stage')
     """
     key = heading_key(name)
     for said, target in form.means.items():
         if heading_key(said) == key:
             return target
+    while name.startswith(OWN):
+        name = name.removeprefix(OWN)
     found = field_of(name)
     return found if found in LEAD_FIELDS else name
 

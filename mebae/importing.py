@@ -28,7 +28,7 @@ from mebae.store.consents import Given, record_all
 from mebae.store.database import Database
 from mebae.store.ingest import EventLog, stored_before
 from mebae.store.leads import LONGEST_ID, Who, apply_traits, gather, normalise_email, settle
-from mebae.store.scoring import stage_titles_of
+from mebae.store.scoring import active_scoring, stage_titles_of
 from mebae.store.tables import Lead
 from mebae.store.traits import Reading, clean_text, read_traits
 
@@ -185,6 +185,7 @@ class _Import:
         self._mark = hashlib.sha256(list_name.encode()).hexdigest()[:24]
         self._zone = ZoneInfo(options.time_zone)
         self._stages = database.read_now(stage_titles_of)
+        self._scores = database.read_now(active_scoring) is not None
         self._seen: dict[int, int] = {}
         """In a dry run: what each address said last, as hashes, for nothing of it is in the database."""
         self.report = ImportReport()
@@ -218,7 +219,7 @@ class _Import:
             lead = its.lead
             first = its.created and lead.last_seq == 0
             log.greet(its)
-            changed = its.learned | apply_traits(lead, _news(lead, row.reading), self._now)
+            changed = its.learned | apply_traits(lead, self._news(lead, row.reading), self._now)
             if changed and not first:
                 log.changed(lead, changed)
             message_id = self._message_id(lead)
@@ -245,6 +246,15 @@ class _Import:
             self._seen[person] = said
             corrected.append(its if its != "new" or before is None else "unchanged" if before == said else "changed")
         return corrected
+
+    def _news(self, lead: Lead, reading: Reading) -> Reading:
+        """What of a row is new. A score of another system is an attribute of its own where a model reckons scores."""
+        if self._scores and "score" in reading.columns:
+            columns = dict(reading.columns)
+            theirs = columns.pop("score")
+            own = {} if theirs == lead.score else {"their_score": theirs}
+            reading = Reading(columns, reading.attributes | own, reading.unreadable)
+        return _without_what_is_known(lead, reading)
 
     def _message_id(self, lead: Lead) -> str:
         return f"lead-imported:{self._mark}:{lead.id}"
@@ -375,17 +385,14 @@ def _no_address(said: Mapping[str, Any]) -> str:
     return "is empty: every lead needs an address"
 
 
-def _news(lead: Lead, reading: Reading) -> Reading:
+def _without_what_is_known(lead: Lead, reading: Reading) -> Reading:
     """Without the attributes that stand on the lead already as a number, a truth or a list: a file has only their spelling."""
     known = lead.attributes
-    same = {
-        key
+    news = {
+        key: value
         for key, value in reading.attributes.items()
-        if key in known
-        and not isinstance(known[key], str)
-        and str(value) in (str(spelled(known[key])), str(value_of(spelled(known[key]))))
+        if key not in known
+        or isinstance(known[key], str)
+        or str(value) not in (str(spelled(known[key])), str(value_of(spelled(known[key]))))
     }
-    if not same:
-        return reading
-    news = {key: value for key, value in reading.attributes.items() if key not in same}
     return Reading(reading.columns, news, reading.unreadable)

@@ -69,7 +69,14 @@ def json_of_event(event: object, body: dict[str, Any], raw: bytes, index: int = 
 
 
 def keep(
-    session: Session, bad: BadEvent, *, request: int, kind: str | None, received: datetime, now: datetime
+    session: Session,
+    bad: BadEvent,
+    *,
+    request: int,
+    kind: str | None,
+    received: datetime,
+    now: datetime,
+    public: bool = False,
 ) -> Quarantined | None:
     """Quarantines one event of a request; None if it is there already.
 
@@ -79,7 +86,7 @@ def keep(
     if session.exec(select(Quarantined.id).where(Quarantined.cause == cause)).first() is not None:
         return None
     row = Quarantined(
-        cause=cause, kind=kind, reason=bad.reason, body=bad.body, received_at=received, quarantined_at=now
+        cause=cause, kind=kind, public=public, reason=bad.reason, body=bad.body, received_at=received, quarantined_at=now
     )
     session.add(row)
     return row
@@ -125,7 +132,12 @@ def _take(session: Session, row: Quarantined, clock: WorldClock, now: datetime) 
     body = row.body if row.kind is not None or _is_batch(row.body) else b'{"batch":[' + row.body + b"]}"
     try:
         batch = read_batch(
-            parse(body), clock=clock, received=row.received_at, size=len(body), kind=cast(Kind | None, row.kind)
+            parse(body),
+            clock=clock,
+            received=row.received_at,
+            size=len(body),
+            kind=cast(Kind | None, row.kind),
+            public=row.public,
         )
     except HttpError as error:
         return error.message, 0
@@ -141,9 +153,9 @@ def _take(session: Session, row: Quarantined, clock: WorldClock, now: datetime) 
 
 
 def _is_batch(body: bytes) -> bool:
-    """A request that could not be read at all was kept whole."""
+    """A request that could not be read at all was kept whole. An event has a type, a batch has none."""
     try:
         found: Sequence[str] | dict[str, Any] = parse(body)
     except HttpError:
         return False
-    return isinstance(found, dict) and isinstance(found.get("batch"), list)
+    return isinstance(found, dict) and isinstance(found.get("batch"), list) and "type" not in found

@@ -225,7 +225,7 @@ def replay(
     moves: list[Move] = []
     stage, qualified = held or model.stages[0].id, frozenset[str]()
     met: dict[int, bool] = {}
-    life = _Life(model, tally, profile, met)
+    life = Life(model, tally, profile, met)
 
     def became(at: datetime, event: str | None, reached: str, holding: Sequence[str]) -> None:
         nonlocal stage, qualified
@@ -275,9 +275,7 @@ def reckon(
     return _reckon(_Facts(model, tally, profile, now, known), held)
 
 
-def facts_at(
-    model: ScoringModel, tally: Tally, profile: Profile, now: datetime, *, held: str | None = None
-) -> Facts:
+def facts_at(model: ScoringModel, tally: Tally, profile: Profile, now: datetime, *, held: str | None = None) -> Facts:
     """What the model's own conditions are asked of: the score and the stage of this moment, the events that count."""
     facts = _Facts(model, tally, profile, now)
     _reckon(facts, held)
@@ -306,9 +304,7 @@ def _reckon(facts: _Facts, held: str | None) -> Score:
         total=total,
         reasons=(*fit, *done),
         stage=stage,
-        qualifications=()
-        if excluded
-        else tuple(rule.to for rule in model.qualifications if facts.meets(rule.when)),
+        qualifications=() if excluded else tuple(rule.to for rule in model.qualifications if facts.meets(rule.when)),
         topics=_topics(model, tally, facts.at),
         excluded=excluded,
     )
@@ -563,10 +559,13 @@ def _holds(stage: Stage, meets: Callable[[Condition], bool]) -> bool:
     return stage.when is None or meets(stage.when)
 
 
-class _Life:
-    """A lead's life, asked at one moment after the other: stage and qualifications as `_reckon` gives them, and nothing else."""
+class Life:
+    """A lead's life, asked at one moment after the other: stage and qualifications as `reckon` gives them, and nothing else.
 
-    def __init__(self, model: ScoringModel, tally: Tally, profile: Profile, met: dict[int, bool]) -> None:
+    The tally may grow between two questions. `met`: what the model's `steady` conditions say of this profile, as far as that is known.
+    """
+
+    def __init__(self, model: ScoringModel, tally: Tally, profile: Profile, met: dict[int, bool] | None) -> None:
         self._model, self._tally = model, tally
         self._facts = _Facts(model, tally, profile, _EPOCH, met)
         self._fit: list[Points] | None = None
@@ -603,7 +602,9 @@ class _Life:
         stages, meets = self._model.stages, self._facts.meets
         while held > 0 and stages[held].falls and not _holds(stages[held], meets):
             held -= 1
-        return next((stages[i].id for i in range(len(stages) - 1, held, -1) if _holds(stages[i], meets)), stages[held].id)
+        return next(
+            (stages[i].id for i in range(len(stages) - 1, held, -1) if _holds(stages[i], meets)), stages[held].id
+        )
 
 
 def _short(kept: Kept) -> list[object]:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from mebae.conditions import Condition, Data, Did, Pattern, Scalar, parts_of
+from mebae.conditions import Condition, Data, Did, OlderThan, Pattern, Scalar, parts_of
 from mebae.hashed import Hashed
 from mebae.scoring_quick import Quick, QuickPattern, is_steady, only_fades, quick, quick_pattern
 from mebae.timing import Duration, window
@@ -171,6 +171,11 @@ class ScoringModel(Hashed):
         return all(id(when) in self.steady for when in whens)
 
     @cached_property
+    def looks_at_dates(self) -> bool:
+        """Whether a condition asks how long ago a date of the lead is: then a lead that does nothing may become another."""
+        return any(isinstance(part, OlderThan) for condition in self.conditions() for part in parts_of(condition))
+
+    @cached_property
     def quick(self) -> dict[int, Quick]:
         """Each condition as a plain function, by the identity of the object."""
         return {id(condition): quick(condition, self.did_keys) for condition in self.conditions()}
@@ -191,7 +196,9 @@ class ScoringModel(Hashed):
     @cached_property
     def rising(self) -> frozenset[str]:
         """The keys of rules whose points are negative and decay: where there are such, a score rises by itself."""
-        return frozenset(rule_key(rule) for rule in self.engagement if rule.half_life is not None and _least(rule.points) < 0)
+        return frozenset(
+            rule_key(rule) for rule in self.engagement if rule.half_life is not None and _least(rule.points) < 0
+        )
 
     @cached_property
     def did_keys(self) -> dict[int, str]:

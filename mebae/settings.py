@@ -25,6 +25,8 @@ class Settings(BaseSettings):
     scenarios: Path = Path("scenarios")
     write_keys: SecretStr = SecretStr("")
     """What clients authenticate with, comma-separated."""
+    page_keys: SecretStr = SecretStr("")
+    """Keys for web pages, comma-separated. Anybody can read them there: they cannot say stages, qualifications or consent."""
     allowed_origins: str = "*"
     """The web sites whose pages may send events, comma-separated."""
 
@@ -96,4 +98,11 @@ class Settings(BaseSettings):
         return [origin.strip() for origin in self.allowed_origins.split(",") if origin.strip()]
 
     def keys(self) -> list[str]:
-        return [key.strip() for key in self.write_keys.get_secret_value().split(",") if key.strip()]
+        return _keys(self.write_keys)
+
+    def keys_for_pages(self) -> list[str]:
+        return _keys(self.page_keys)
+
+
+def _keys(written: SecretStr) -> list[str]:
+    return [key.strip() for key in written.get_secret_value().split(",") if key.strip()]

@@ -188,6 +188,17 @@ def test_export_that_fails_leaves_the_older_file(sqlite_database: Database, tmp_
     assert [one.name for one in tmp_path.iterdir() if one.name.endswith(".part")] == []
 
 
+def test_both_passes_of_an_export_are_told(sqlite_database: Database, tmp_path: Path) -> None:
+    add(sqlite_database, *PEOPLE)
+    told: list[tuple[int, int]] = []
+    export_leads(sqlite_database, tmp_path / "a.csv", now=NOW, progress=lambda done, total: told.append((done, total)))
+    assert told == [(3, 6), (6, 6)], "looking for the attributes takes as long as writing"
+    told.clear()
+    some = ["email"]
+    export_leads(sqlite_database, tmp_path / "b.csv", now=NOW, columns=some, progress=lambda done, total: told.append((done, total)))
+    assert told == [(3, 3)]
+
+
 def test_long_export_goes_page_by_page(database: Database, tmp_path: Path) -> None:
     add(database, *({"email": f"lead{n}@aoba.co.jp"} for n in range(2 * PAGE + 1)))
     told: list[tuple[int, int]] = []

@@ -30,6 +30,7 @@ from mebae.store.consents import consents_of
 from mebae.store.database import Database
 from mebae.store.leads import find_lead
 from mebae.store.tables import Company, Consent, Event, Lead
+from tests.leads import publish_model
 
 NOW = datetime(2026, 4, 1, tzinfo=UTC)
 EXAMPLES = Path(__file__).parents[1] / "examples" / "leads.csv"
@@ -71,6 +72,22 @@ def test_example_list_goes_in_whole_and_a_second_time_changes_nothing(database: 
     again = import_leads(database, EXAMPLES, now=NOW + timedelta(days=1))
     assert again == ImportReport(rows=report.rows, unchanged=report.rows)
     assert everything(database) == before
+
+
+def test_a_score_in_a_list_is_another_systems_where_a_model_reckons_it(database: Database, tmp_path: Path) -> None:
+    publish_model(database)
+    path = written(tmp_path, "email,役職,score\nhanako@example.com,部長,999\n")
+    assert import_leads(database, path, now=NOW).new == 1
+    hanako = known(database, "hanako@example.com")
+    assert (hanako.score, hanako.attributes["their_score"]) == (20, 999)
+
+    before = everything(database)
+    assert import_leads(database, path, now=NOW + timedelta(days=1)) == ImportReport(rows=1, unchanged=1)
+    assert everything(database) == before
+
+    exported = written(tmp_path, "email,score\nhanako@example.com,20\n", name="ours.csv")
+    assert import_leads(database, exported, now=NOW + timedelta(days=2)).unchanged == 1
+    assert known(database, "hanako@example.com").attributes["their_score"] == 999
 
 
 def test_example_list_is_invented_and_varied() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -424,3 +425,27 @@ def test_a_score_from_outside_does_not_replace_ours(database: Database, written:
     store(database, paper("d1"))
     store(database, identify("i1", score=written))
     assert sato(database).score == 20
+
+
+def test_facts_of_one_lead_wait_for_no_other_lead(postgres_database: Database) -> None:
+    """A query may wait for a row. What others ask meanwhile must not wait for that, or two transactions wait for each other for ever."""
+    publish(postgres_database)
+    for email in (SATO, "suzuki@aoba.example"):
+        postgres_database.write_now(store_events, [page(f"page-{email}", email=email)], NOW)
+
+    def score_of(session: Session, email: str, name: str | None = None) -> object:
+        lead = find_lead(session, email=email)
+        assert lead is not None
+        lead.name = name or lead.name
+        return LeadFacts(session, lead, NOW).value("lead.score")
+
+    with Session(postgres_database.engine) as other, ThreadPoolExecutor(2) as pool, other.begin():
+        other.exec(select(Lead).where(Lead.email == SATO).with_for_update()).one()
+        waits = pool.submit(postgres_database.write_now, score_of, SATO, "健二")
+        time.sleep(0.3)
+        goes = pool.submit(postgres_database.write_now, score_of, "suzuki@aoba.example")
+        try:
+            assert goes.result(5) == 30
+        finally:
+            other.rollback()
+        assert waits.result(5) == 30

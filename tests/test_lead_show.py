@@ -287,6 +287,27 @@ def test_columns_stand_under_each_other_although_japanese_letters_are_wide(diary
     assert all(cells(line) <= 120 for line in text.splitlines())
 
 
+def test_a_line_that_fits_is_not_broken(diary: Diary) -> None:
+    ripening(diary)
+    text = printed(of(diary), width=120)
+    assert any("downloaded whitepaper-automation" in line for line in text[text.index("Events (") :].splitlines()), text
+    colleague = Diary(diary.database)
+    colleague.is_someone("suzuki@aoba-seiki.example", name="鈴木", title="課長")
+    text = printed(of(diary), width=120)
+    line = next(line for line in text.splitlines() if "鈴木" in line)
+    assert line.rstrip().endswith("awareness"), text
+
+
+def test_what_is_shown_of_the_score_adds_up(diary: Diary) -> None:
+    """A moment after an event its points are a hair less, and the score is the whole number below."""
+    diary.is_someone(title="部長", industry="製造業")
+    diary.does("Page Viewed", timedelta(minutes=1), path="/pricing")
+    found = of(diary)
+    assert found.score is not None
+    assert (found.score.score, round(found.score.total, 2)) == (64, 65.0)
+    assert "Score 64 = fit 35 + engagement 29.9 " in printed(found)
+
+
 def cells(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 

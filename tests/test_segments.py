@@ -236,12 +236,15 @@ def test_members_are_listed_and_exported(house: Path) -> None:
     assert [row["score"] for row in rows] == ["50", "51", "52", "53", "54", "99"]
     assert rows[0]["company"] == "青葉製作所"
     assert rows[-1]["name"] == "'=HYPERLINK(0)", "no spreadsheet runs what a form brought"
+    run("segments", "show", "hot", "--csv", "hot.xlsx")
+    with (house / "hot.xlsx").open("rb") as book:
+        assert book.read(2) == b"PK", "a workbook, as its name says"
 
 
 def test_an_unknown_segment_is_answered_with_the_nearest(house: Path) -> None:
     with pytest.raises(Exception, match="segment 'hott' not found, did you mean 'hot'"):
         run("segments", "show", "hott")
-    with pytest.raises(BadInput, match="cannot be written"):
+    with pytest.raises(BadInput, match="there is no folder no/such: make it first"):
         run("segments", "show", "hot", "--csv", "no/such/folder.csv")
 
 

@@ -263,6 +263,18 @@ def test_the_plan_of_this_house_holds_what_its_scenarios_and_its_scoring_ask_for
     assert "Trial Started" not in STANDARD
 
 
+def test_what_mebae_itself_sends_is_in_the_plan_of_this_house() -> None:
+    """What its imports and its forms write is no finding of `mebae events`."""
+    plan = load_plan(ROOT / "scenarios")
+    assert plan is not None
+    assert plan.findings("Lead Imported", {"list": "expo", "source": "expo", "campaign": "autumn"}) == []
+    for form in (load_forms(ROOT / "scenarios") or {}).values():
+        said = [(name, "a@aoba.example" if name == "メールアドレス" else "半年以内") for name in form.fields]
+        batch = batch_of(form, read_submission(form, said), "key", page=None)
+        for one in batch["batch"][1:]:
+            assert plan.findings(one["event"], one["properties"]) == [], form.id
+
+
 # The words of the user's own model -----------------------------------------------------------------------------------
 
 OWN = Vocabulary(

@@ -28,6 +28,7 @@ def create_app(
     database: Database,
     *,
     write_keys: Collection[str],
+    page_keys: Collection[str] = (),
     clock: WorldClock,
     extra_routers: Iterable[APIRouter] = (),
     limits: Limits | None = None,
@@ -36,13 +37,14 @@ def create_app(
 ) -> FastAPI:
     """The app. Without a write key nobody can send events; every request is answered 401.
 
+    `page_keys` stand in web pages, where anybody can read them: what comes with one says nothing of stages and consent.
     `allowed_origins` are the web sites whose pages may send; any, unless said otherwise: their write key is public anyway.
     """
     writer = IntakeWriter(database, limits)
-    intake = Intake(writer, write_keys, clock)
+    intake = Intake(writer, write_keys, clock, page_keys)
     app = FastAPI(title="Mebae", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(_routes(database))
-    app.include_router(browser_routes(write_keys))
+    app.include_router(browser_routes([*write_keys, *page_keys]))
     if forms is not None:
         app.include_router(form_routes(forms, writer))
     for router in extra_routers:

@@ -12,7 +12,7 @@ import base64
 import binascii
 import hmac
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
@@ -58,11 +58,14 @@ TAKEN = Answer(200, b'{"success":true}')
 class Intake:
     """Takes requests with events: who sends, what it says, into the database."""
 
-    def __init__(self, writer: IntakeWriter, write_keys: Collection[str], clock: WorldClock) -> None:
-        if isinstance(write_keys, str):
+    def __init__(
+        self, writer: IntakeWriter, write_keys: Collection[str], clock: WorldClock, page_keys: Collection[str] = ()
+    ) -> None:
+        if isinstance(write_keys, str) or isinstance(page_keys, str):
             raise BadInput('write_keys is one string: give a list, such as ["key"]')
         self._writer, self._clock = writer, clock
         self._keys = [key.encode() for key in write_keys if key]
+        self._page_keys = [key.encode() for key in page_keys if key]
 
     async def take(self, kind: Kind | None, headers: Mapping[bytes, bytes], query: bytes, receive: Receive) -> Answer:
         """One request. `kind` is that of a single event; None for a batch. Every outcome is an answer."""
@@ -87,23 +90,29 @@ class Intake:
         if raw is not packed:
             held.hold(len(raw))
         received = datetime.now(UTC)
-        seen = await self._allowed(kind, headers.get(b"authorization"), query, raw)
+        seen, public = await self._allowed(kind, headers.get(b"authorization"), query, raw)
         rejected = []
         if seen.body is not None:
-            batch = read_batch(seen.body, clock=self._clock, received=received, size=len(raw), kind=kind)
+            batch = read_batch(
+                seen.body, clock=self._clock, received=received, size=len(raw), kind=kind, public=public
+            )
             rejected = sorted(batch.rejected, key=lambda one: one.index)
         else:
             check_count(seen.events)
         if seen.events:
-            await self._writer.put(kind, raw, seen.events, received)
+            await self._writer.put(kind, raw, seen.events, received, public=public)
         if not rejected:
             return TAKEN
         accepted = kind is None  # of a batch the others are in; a single event that is rejected is a failure
         return _json(200, {"success": accepted, "rejected": [one.model_dump() for one in rejected]})
 
-    async def _allowed(self, kind: Kind | None, authorization: bytes | None, query: bytes, raw: bytes) -> Glance:
-        """What is in the body, if its sender may send."""
-        allowed = self._is_key(_basic_user(authorization)) or (bool(query) and self._is_key(_key_of_query(query)))
+    async def _allowed(
+        self, kind: Kind | None, authorization: bytes | None, query: bytes, raw: bytes
+    ) -> tuple[Glance, bool]:
+        """What is in the body, if its sender may send; and whether that may be anybody who can read a page's key."""
+        given = [_basic_user(authorization), _key_of_query(query) if query else None]
+        trusted = any(_is_one_of(self._keys, key) for key in given)
+        allowed = trusted or any(_is_one_of(self._page_keys, key) for key in given)
         try:
             seen = glance(raw, single=kind is not None, most=LOOKED_AT) or await _look_slowly(kind, raw)
         except HttpError:
@@ -112,15 +121,17 @@ class Intake:
             raise
         if not allowed:
             written = key_in({"writeKey": seen.key})
-            if not self._is_key(written):
+            trusted = _is_one_of(self._keys, written)
+            if not trusted and not _is_one_of(self._page_keys, written):
                 none = authorization is None and written is None
                 raise _unauthorised("There is no write key." if none else "The write key is wrong.")
-        return seen
+        return seen, not trusted
 
-    def _is_key(self, given: str | None) -> bool:
-        """Compared with every key in constant time, so that the time of an answer tells nothing about the keys."""
-        said = (given or "").encode(errors="replace")
-        return sum(hmac.compare_digest(said, key) for key in self._keys) > 0
+
+def _is_one_of(keys: Sequence[bytes], given: str | None) -> bool:
+    """Compared with every key in constant time, so that the time of an answer tells nothing about the keys."""
+    said = (given or "").encode(errors="replace")
+    return sum(hmac.compare_digest(said, key) for key in keys) > 0
 
 
 class HotPaths:

@@ -18,7 +18,7 @@ import msgspec
 from pydantic import BaseModel
 
 from mebae.clock import WorldClock
-from mebae.events import BY_VERB, IDENTIFIED, canonical
+from mebae.events import BY_VERB, IDENTIFIED, REQUESTED, canonical
 from mebae.http.body import HttpError, Unparsed
 from mebae.http.reading import address_of, came_from, made, path_of, storable, text_of
 from mebae.store.ingest import OUR_MESSAGE_IDS, ConsentGiven, Incoming
@@ -44,6 +44,9 @@ _NAMES = {"identify": IDENTIFIED, "group": IDENTIFIED, "alias": IDENTIFIED, "pag
 _SAYS_WHO = frozenset({"track", "page", "screen"})
 """Kinds whose properties may hold the lead's address. In a group it would be the company's."""
 _OF_COMPANIES = frozenset({"company", "industry", "company_size"})
+_OURS = frozenset({REQUESTED} | {BY_VERB[verb].name for verb in ("created", "imported", "stage_reached", "qualified", "joined")})
+"""What becomes of leads is reckoned. Whoever could send it could start any scenario."""
+_NOT_FOR_VISITORS = frozenset({"score", "stage", "qualification"})
 _LONG_AGO = datetime(1990, 1, 1, tzinfo=UTC)
 _NO_TIME = timedelta(0)
 _to_json = msgspec.json.Encoder().encode
@@ -70,11 +73,19 @@ class _Bad(Exception):
 
 
 def read_batch(
-    body: Mapping[str, Any], *, clock: WorldClock, received: datetime, size: int, kind: Kind | None = None
+    body: Mapping[str, Any],
+    *,
+    clock: WorldClock,
+    received: datetime,
+    size: int,
+    kind: Kind | None = None,
+    public: bool = False,
 ) -> Batch:
     """Reads the body of a batch, or (with a kind) of a single event.
 
-    `received` is the machine's time, `size` the body's bytes. `HttpError` only where there is nothing to read at all.
+    `public`: it came with a key that anybody can read in a page, so score, stage and qualification are left out of the traits,
+    and no consent is taken from it. `received` is the machine's time, `size` the body's bytes. `HttpError` only where there is
+    nothing to read at all.
     """
     events: Any = [body] if kind is not None else body.get("batch")
     if not isinstance(events, list):
@@ -85,7 +96,7 @@ def read_batch(
         )
     check_count(len(events))
     batch = Batch(incoming=[], places=[], rejected=[])
-    reader = _Reader(body, kind, clock, received, weigh=size > LARGEST_EVENT)
+    reader = _Reader(body, kind, clock, received, weigh=size > LARGEST_EVENT, public=public)
     for index, event in enumerate(events):
         try:
             batch.incoming.append(reader.read(event))
@@ -109,9 +120,16 @@ class _Reader:
     """Reads the events of one request."""
 
     def __init__(
-        self, body: Mapping[str, Any], kind: Kind | None, clock: WorldClock, received: datetime, *, weigh: bool
+        self,
+        body: Mapping[str, Any],
+        kind: Kind | None,
+        clock: WorldClock,
+        received: datetime,
+        *,
+        weigh: bool,
+        public: bool,
     ) -> None:
-        self._body, self._kind, self._clock, self._weigh = body, kind, clock, weigh
+        self._body, self._kind, self._clock, self._weigh, self._public = body, kind, clock, weigh, public
         self._received = received
         self._received_at = clock.world(received)
         self._sent = _time(body.get("sentAt"))
@@ -133,6 +151,8 @@ class _Reader:
         previous = None
         if kind == "alias":
             who, previous = _renamed(event, who)
+        if self._public and traits:
+            traits = {key: value for key, value in traits.items() if field_of(key) not in _NOT_FOR_VISITORS}
         kept: dict[str, Any] = {}
         if kind == "identify":
             kept = storable(traits)
@@ -158,7 +178,7 @@ class _Reader:
                 "previous_id": previous,
                 "source": source,
                 "campaign": campaign,
-                "consent": _consent(context),
+                "consent": None if self._public else _consent(context),
             },
         )
 
@@ -212,6 +232,8 @@ def _event_name(event: Mapping[str, Any]) -> str:
         raise _Bad(f"has an event name of more than {LONGEST_ID} characters")
     if name == IDENTIFIED:
         raise _Bad("has the event name of an identify: send an identify")
+    if name in _OURS:
+        raise _Bad("has the name of an event that Mebae itself tells: send an identify with what changed")
     return name
 
 

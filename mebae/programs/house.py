@@ -13,7 +13,7 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,8 @@ class House:
     mail_goes_to: str
     write_keys: str
     key_place: str
+    page_keys: str
+    """What pages may send with."""
     environment: dict[str, str]
     """What every child is given, without secrets."""
     clock: WorldClock
@@ -104,7 +106,8 @@ def plan_house(
         environment |= {"MEBAE_SMTP_HOST": _reachable(settings.host), "MEBAE_SMTP_PORT": str(smtp), "MEBAE_SMTP_TLS": "none"}
     if clock is not None:
         environment |= {"MEBAE_CLOCK_ORIGIN": clock.origin.isoformat(), "MEBAE_CLOCK_SPEED": str(clock.speed)}
-    keys, place = _write_keys(settings, state)
+    keys, place = _keys(settings.keys(), state, "write-key")
+    page_keys, _ = _keys(settings.keys_for_pages(), state, "page-key")
     return House(
         root=root,
         state=state,
@@ -116,6 +119,7 @@ def plan_house(
         mail_goes_to="the inbox" if smtp else f"{settings.smtp_host}:{settings.smtp_port}",
         write_keys=keys,
         key_place=place,
+        page_keys=page_keys,
         environment={**keep, "PYTHONUNBUFFERED": "1", **environment},
         clock=clock or settings.clock(),
         notes=notes,
@@ -128,7 +132,7 @@ async def furnish(house: House, supervisor: Supervisor) -> None:
     for log in logs.glob("*.log"):
         log.replace(log.with_suffix(".log.1"))
     (state / "temporal.toml").write_text(f'[profile.default]\naddress = "127.0.0.1:{house.temporal}"\nnamespace = "default"\n')
-    environment = {**house.environment, "MEBAE_WRITE_KEYS": house.write_keys}
+    environment = {**house.environment, "MEBAE_WRITE_KEYS": house.write_keys, "MEBAE_PAGE_KEYS": house.page_keys}
 
     def program(name: str) -> Child:
         ready = state / f"{name}.ready"
@@ -181,7 +185,7 @@ def empty(state: Path) -> None:
 
 _OURS = {
     *(f"{name}.db{tail}" for name in ("mebae", "temporal") for tail in ("", "-wal", "-shm", "-journal")),
-    LOCK, RUNNING, "inbox", "logs", "temporal.toml", "write-key",
+    LOCK, RUNNING, "inbox", "logs", "temporal.toml", "write-key", "page-key",
 }  # fmt: skip
 
 
@@ -201,14 +205,14 @@ def announced(house: House) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-_SECRET = ("MEBAE_WRITE_KEYS", "MEBAE_SMTP_PASSWORD")
+_SECRET = ("MEBAE_WRITE_KEYS", "MEBAE_PAGE_KEYS", "MEBAE_SMTP_PASSWORD")
 
 
-def _write_keys(settings: Settings, state: Path) -> tuple[str, str]:
-    """The keys of the environment, or one that is made once and kept."""
-    if settings.keys():
-        return ",".join(settings.keys()), "MEBAE_WRITE_KEYS"
-    path = state / "write-key"
+def _keys(given: Sequence[str], state: Path, name: str) -> tuple[str, str]:
+    """The keys of the environment, or one that is made once and kept under this name; and where they are."""
+    if given:
+        return ",".join(given), f"MEBAE_{name.replace('-', '_').upper()}S"
+    path = state / name
     if not path.exists():
         _write_private(path, secrets.token_urlsafe(24) + "\n")
     return path.read_text().strip(), str(path)

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -74,7 +75,8 @@ def rescore_leads(*, yes: bool, dry_run: bool, again: bool, wake: bool, processe
         )
         screen().print(
             f"[green]✓[/] {done.leads:,} leads are scored by model {new.version}: {done.changes:,} rows of the ledger, "
-            f"{done.moved:,} events of stage or qualification; {routed}"
+            f"{done.moved:,} events of stage or qualification; {routed}",
+            soft_wrap=True,
         )
         return True
     finally:
@@ -152,14 +154,23 @@ def _say_what_changed(active: Scoring | None, new: Scoring, left: int) -> None:
 def differing(old: Scoring, new: Scoring) -> list[str]:
     """The rules that are new, gone or changed, and how many rows of the table."""
     before, after = _rules(old.model), _rules(new.model)
-    lines = [f"changed: {name}" for name, rule in after.items() if name in before and before[name] != rule]
+    lines = [
+        f"changed: {name}{_points(before[name], rule)}"
+        for name, rule in after.items()
+        if name in before and before[name] != rule
+    ]
     lines += [f"new: {name}" for name in after if name not in before]
     lines += [f"gone: {name}" for name in before if name not in after]
     rows = len(set(old.mapping.rows) ^ set(new.mapping.rows))
     return [*lines, *([f"{MAPPING_FILE}: {rows} rows"] if rows else [])]
 
 
-def _rules(model: ScoringModel) -> dict[str, object]:
+def _points(before: dict[str, Any], after: dict[str, Any]) -> str:
+    was, now = before.get("points"), after.get("points")
+    return f" ({was} → {now})" if was != now and not isinstance(was, dict) and not isinstance(now, dict) else ""
+
+
+def _rules(model: ScoringModel) -> dict[str, dict[str, Any]]:
     named = {
         f"{kind} '{rule.id}'": rule.model_dump()
         for kind in ("fit", "engagement", "exclusions", "stages", "topics")

@@ -79,7 +79,7 @@ def addresses(house: House, title: str) -> Panel:
     if house.smtp:
         table.add_row("Inbox", f"[link={house.inbox_url}]{house.inbox_url}[/]")
     table.add_row("API", f"{house.api_url}/v1/batch (the Segment spec)")
-    table.add_row("Write key", f"in {_short(house.key_place, house)}")
+    table.add_row("Write key", f"in {_short(house.key_place, house)}; web pages use that in page-key beside it")
     table.add_row("Mail", f"goes to {house.mail_goes_to}" + (", and to nobody else" if house.smtp else ""))
     table.add_row("State, logs", f"{_short(str(house.state), house)}/, {_short(str(house.state), house)}/logs/")
     for note in house.notes:

@@ -5,6 +5,7 @@ The row is its own outbox: `routed_at` is empty until the router has taken it to
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -118,20 +119,27 @@ def _store(session: Session, incoming: Sequence[Incoming], now: datetime) -> Sto
     fresh = [one for message_id, one in first.items() if message_id not in known]
     if not fresh:
         return Stored(duplicates=len(incoming))
-    for one in fresh:
-        if one.previous_id is not None:
-            rename(session, one.previous_id, one.who)
+    renamed = {
+        one.message_id: rename(session, one.previous_id, one.who, now) for one in fresh if one.previous_id is not None
+    }
     seen = visitors.recognise(session, fresh)
     stored = Stored(aside=visitors.keep(session, seen.strangers, now))
     named = [(one, who) for one, who in zip(fresh, seen.whos, strict=True) if who is not None]
     stored.new = stored.aside
     if named:
-        stored.new += _store_named(session, named, seen, now)
+        stored.new += _store_named(session, named, seen, renamed, now)
     stored.duplicates = len(incoming) - stored.new
     return stored
 
 
-def _store_named(session: Session, named: Sequence[tuple[Incoming, Who]], seen: visitors.Seen, now: datetime) -> int:
+def _store_named(
+    session: Session,
+    named: Sequence[tuple[Incoming, Who]],
+    seen: visitors.Seen,
+    renamed: Mapping[str, dict[str, Any]],
+    now: datetime,
+) -> int:
+    """`renamed`: what aliases have written on leads, by message id."""
     found = gather(session, [who for _, who in named], now)
     # Again under the locks, where the same event on another connection has either been stored or waits for us.
     known = stored_before(session, [one.message_id for one, _ in named])
@@ -141,6 +149,7 @@ def _store_named(session: Session, named: Sequence[tuple[Incoming, Who]], seen: 
         if one.message_id in known:
             continue
         new += 1
+        its.learned |= renamed.get(one.message_id, {})
         log.greet(its)
         for anonymous_id in (who.anonymous_id, one.previous_id):
             seen.leads[anonymous_id] = its.lead
@@ -156,8 +165,7 @@ def _store_named(session: Session, named: Sequence[tuple[Incoming, Who]], seen: 
 def _join(log: EventLog, lead: Lead, kept: Sequence[VisitorEvent], now: datetime) -> None:
     """Gives a lead what it did before it said who it is, in the order in which it was received."""
     for event in kept:
-        if event.source is not None or event.campaign is not None:
-            _came_from(lead, event.source, event.campaign)
+        _came_from(log, lead, event.source, event.campaign)
         if event.traits:
             reading = read_traits(event.traits, stages=log.stages)
             reading.columns = {name: value for name, value in reading.columns.items() if getattr(lead, name) is None}
@@ -173,8 +181,7 @@ def _join(log: EventLog, lead: Lead, kept: Sequence[VisitorEvent], now: datetime
 
 def _store_one(log: EventLog, one: Incoming, its: Found, now: datetime) -> None:
     lead = its.lead
-    if one.source is not None or one.campaign is not None:
-        _came_from(lead, one.source, one.campaign)
+    _came_from(log, lead, one.source, one.campaign)
     if one.consent is not None:
         log.consent(lead, one.consent, one.occurred_at, one.message_id)
     if one.name == IDENTIFIED:
@@ -192,11 +199,16 @@ def _store_one(log: EventLog, one: Incoming, its: Found, now: datetime) -> None:
     log.add(lead, one.message_id, one.name, one.properties, one.occurred_at, one.received_at)
 
 
-def _came_from(lead: Lead, source: str | None, campaign: str | None) -> None:
-    """The first that is known stays, the last is the newest."""
+def _came_from(log: EventLog, lead: Lead, source: str | None, campaign: str | None) -> None:
+    """The first that is known stays, the last is the newest. Rules may ask for them."""
+    if source is None and campaign is None:
+        return
     if lead.first_source is None and lead.first_campaign is None:
         lead.first_source, lead.first_campaign = source, campaign
+    elif (lead.last_source, lead.last_campaign) == (source, campaign):
+        return
     lead.last_source, lead.last_campaign = source, campaign
+    log.touch(lead)
 
 
 def change(changed: dict[str, Any]) -> dict[str, Any]:
@@ -256,6 +268,7 @@ class EventLog:
         self._touch(lead).events.append(event)
         if name == CONTACTED:
             lead.contacted_at = max(lead.contacted_at or occurred_at, occurred_at)
+            self.touch(lead)
         elif name not in NOT_BY_THE_LEAD and scoring.is_human(event):
             lead.active_at = max(lead.active_at or occurred_at, occurred_at)
 
@@ -283,10 +296,15 @@ class EventLog:
 
     def write(self, session: Session) -> None:
         """Writes leads and events. `IntegrityError` if another connection stored one of the message ids: see `leads.settle`."""
+        scored: defaultdict[int, list[scoring.EventLike]] = defaultdict(list)
         for _ in range(_ROUNDS):
             touched, self._touched = list(self._touched.values()), {}
             if not touched:
                 break
+            for one in touched:
+                assert one.lead.id is not None
+                one.unstored = list(scored[one.lead.id])
+                scored[one.lead.id] += one.events
             for lead, name, properties in score_leads(session, touched, self._now).told:
                 prefix = name.lower().replace(" ", "-")
                 self.add(lead, f"{prefix}:{lead.id}:{lead.last_seq + 1}", name, properties)

@@ -37,11 +37,11 @@ LINGER = 0.002
 ROWS_AT_ONCE = 2_000
 BYTES_AT_ONCE = 8 * 1024 * 1024
 
-_SQLITE = "INSERT INTO intake (kind, body, events, received_at) VALUES (?, ?, ?, ?)"
+_SQLITE = "INSERT INTO intake (kind, body, events, public, received_at) VALUES (?, ?, ?, ?, ?)"
 # One statement with four arrays: a tenth of the cost of as many statements as rows.
 _POSTGRES = (
-    "INSERT INTO intake (kind, body, events, received_at) "
-    "SELECT * FROM unnest(%b::text[], %b::bytea[], %b::int[], %b::timestamptz[])"
+    "INSERT INTO intake (kind, body, events, public, received_at) "
+    "SELECT * FROM unnest(%b::text[], %b::bytea[], %b::int[], %b::bool[], %b::timestamptz[])"
 )
 
 
@@ -61,6 +61,7 @@ class _Row(NamedTuple):
     kind: str | None
     body: bytes
     events: int
+    public: bool
     received: datetime
 
 
@@ -89,8 +90,10 @@ class IntakeWriter:
     def let_go(self, size: int) -> None:
         self._held -= size
 
-    async def put(self, kind: str | None, body: bytes, events: int, received: datetime) -> None:
-        """Keeps one request; returns when it is committed. `received` is the machine's time.
+    async def put(
+        self, kind: str | None, body: bytes, events: int, received: datetime, *, public: bool = False
+    ) -> None:
+        """Keeps one request; returns when it is committed. `received` is the machine's time, `public`: by a page's key.
 
         Raises `Overloaded` or `DatabaseUnavailable`. After the latter it may have been kept all the same: what comes again
         is known by its message ids.
@@ -103,7 +106,7 @@ class IntakeWriter:
         if len(self._waiting) >= self.limits.waiting or self._stored > self.limits.stored:
             raise Overloaded
         waiter: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((_Row(kind, body, events, received), waiter))
+        self._waiting.append((_Row(kind, body, events, public, received), waiter))
         if self._draining is None or self._draining.done():
             self._draining = loop.create_task(self._drain())
         await waiter
@@ -155,7 +158,7 @@ class IntakeWriter:
         try:
             with self._database.driver(PATIENCE) as connection:
                 if self._database.sqlite:
-                    connection.executemany(_SQLITE, [(*row[:3], _sqlite_time(row.received)) for row in rows])
+                    connection.executemany(_SQLITE, [(*row[:4], _sqlite_time(row.received)) for row in rows])
                 else:
                     connection.execute(_POSTGRES, [list(column) for column in zip(*rows, strict=True)])
         except Exception as error:

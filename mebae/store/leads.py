@@ -118,8 +118,8 @@ def upsert_lead(
     return settle(session, work)
 
 
-def rename(session: Session, previous: str, who: Who) -> None:
-    """An alias: the lead known by `previous` (a user id or an address) is now called as `who` says.
+def rename(session: Session, previous: str, who: Who, now: datetime) -> dict[str, Any]:
+    """An alias: the lead known by `previous` (a user id or an address) is now called as `who` says; what that changed.
 
     Unless another lead is called so already: then both stay as they are. Run it before `gather`.
     """
@@ -128,12 +128,18 @@ def rename(session: Session, previous: str, who: Who) -> None:
     leads = session.exec(query.with_for_update()).all()
     known = next((lead for lead in leads if previous in (lead.user_id, lead.email)), None)
     if known is None:
-        return
+        return {}
     if any(lead is not known for lead in leads):
         log.info("leads.same_person_twice", count=1)
-        return
-    known.user_id, known.email = who.user_id or known.user_id, who.email or known.email
+        return {}
+    called = {"user_id": who.user_id or known.user_id, "email": who.email or known.email}
+    changed = {name: value for name, value in called.items() if getattr(known, name) != value}
+    for name, value in changed.items():
+        setattr(known, name, value)
+    if changed:
+        known.updated_at = now
     session.flush()
+    return changed
 
 
 def apply_traits(lead: Lead, reading: Reading, now: datetime) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple, Self
 
 from sqlalchemy import insert
@@ -20,7 +21,7 @@ from sqlalchemy import select as select_columns
 from sqlmodel import Session, SQLModel, col, select
 
 from mebae.events import BY_VERB
-from mebae.scoring import Event, EventLike, Move, Profile, Score, Tally, reckon, replay, time_dependent_until
+from mebae.scoring import Event, EventLike, Life, Profile, Score, Tally, reckon, replay, time_dependent_until
 from mebae.scoring_decay import next_change
 from mebae.scoring_loading import LoadedScoring
 from mebae.scoring_mapping import Mapping
@@ -166,6 +167,8 @@ class Touched:
     events: list[EventLike] = field(default_factory=list)
     changed: bool = False
     """Whether attributes changed, or who it is."""
+    unstored: list[EventLike] = field(default_factory=list)
+    """Events that this transaction has scored before and not stored yet."""
 
 
 class Told(NamedTuple):
@@ -224,13 +227,17 @@ class _Work:
         assert one.lead.id is not None
         self.id = one.lead.id
         self.account = account = Account.of(one.lead)
-        has_history = one.lead.last_seq > len(one.events)
+        self.unstored = one.unstored
+        has_history = one.lead.last_seq > len(one.events) + len(one.unstored)
         stages = STAGES if scoring is None else scoring.model.stage_ids
         if one.lead.stage not in stages:
             one.lead.stage = stages[0]
         if account.stage is None:  # what it is when it is first seen is no news, a list may say that it is an MQL
             account.stage, account.qualification = one.lead.stage, one.lead.qualification
         self._due = self.needs_history = False
+        self._held, self._qualified = one.lead.stage, set[str]()
+        """What it became at the moments of its events, before they faded."""
+        self._profile: Profile | None = None
         self._anew = True
         """Whether it may be another than at the last scoring, for rules that look at what a lead is."""
         if scoring is None:
@@ -242,32 +249,55 @@ class _Work:
         self._anew = one.changed
         due = one.lead.score_changes_at
         self._due = one.changed or (due is not None and due <= now)
-        for event in one.events:
-            late = account.tally.is_late(event)
-            if account.tally.add(scoring.model, event):
-                # What the lead became may have come to it earlier, and have faded since: then its whole life is gone through.
-                self._due, self.needs_history = True, self.needs_history or late
+        self._count(scoring, account.tally, now)
+
+    def _count(self, scoring: Scoring, tally: Tally, now: datetime) -> None:
+        """Adds what is new, and asks at the moment of each event that counts what the lead became by it, as `replay` does.
+
+        Between an event and its scoring points fade: 50 are 49.99 a second later, and none a week later. If one that counts is
+        older than what was counted before, the lead's whole life is gone through.
+        """
+        life: Life | None = None
+        order = sorted(self.events, key=lambda event: (event.occurred_at, event.message_id))
+        for at, together in groupby(order, key=lambda event: event.occurred_at):
+            counts = False
+            for event in together:
+                late = tally.is_late(event)
+                if tally.add(scoring.model, event):
+                    self._due, counts, self.needs_history = True, True, self.needs_history or late
+            if not counts or self.needs_history or at >= now:
+                continue
+            if life is None:
+                life = Life(scoring.model, tally, self._profile_by(scoring), self._known(scoring.model))
+            self._held, qualified = life.ask(at.astimezone(UTC), self._held)
+            self._qualified.update(qualified)
+
+    def _profile_by(self, scoring: Scoring) -> Profile:
+        if self._profile is None:
+            self._profile = profile_of(self.lead, scoring.mapping)
+        return self._profile
+
+    def _known(self, model: ScoringModel) -> dict[int, bool] | None:
+        return None if self._anew else _as_before(model, self.account, self.lead)
 
     def score(self, scoring: Scoring, history: Sequence[EventLike], now: datetime, tale: Tale) -> None:
         """Writes the score, its reasons, stage and qualification on the lead."""
         if not self._due:
             return
         lead, account = self.lead, self.account
-        profile = profile_of(lead, scoring.mapping)
-        moves: tuple[Move, ...] = ()
+        profile, held, qualified = self._profile_by(scoring), self._held, self._qualified
         found: Score | None = None
-        if self.needs_history:
-            lived = replay(scoring.model, profile, [*history, *self.events], now)
-            account.tally, moves = lived.tally, lived.moves
-            if lived.score.stage == lead.stage:
+        if self.needs_history or account.tally is None:
+            lived = replay(scoring.model, profile, [*history, *self.unstored, *self.events], now)
+            account.tally = lived.tally
+            qualified = {move.to for move in lived.moves if move.kind == "qualification"}
+            held = max(lead.stage, lived.score.stage, key=scoring.model.stage_ids.index)
+            if lived.score.stage == held:
                 found = lived.score  # `reckon` would say the same
-        elif account.tally is None:
-            account.tally = Tally.of(scoring.model, self.events)
         if found is None:
-            known = None if self._anew else _as_before(scoring.model, account, lead)
-            found = reckon(scoring.model, account.tally, profile, now, held=lead.stage, known=known)
+            found = reckon(scoring.model, account.tally, profile, now, held=held, known=self._known(scoring.model))
         write_score(lead, account, scoring, profile, found, now, tale)
-        become(lead, scoring.model, found, moves)
+        become(lead, found, qualified)
 
 
 def write_score(
@@ -296,18 +326,17 @@ def write_score(
             setattr(lead, name, value)
     lead.scored_at = now
     # Without events, and with rules that no date bears on, nothing ever changes by itself.
-    lead.score_changes_at = now + SOON if account.tally.kept or not scoring.model.fit_is_steady else None
+    may_change = account.tally.kept or not scoring.model.fit_is_steady or scoring.model.looks_at_dates
+    lead.score_changes_at = now + SOON if may_change else None
 
 
-def become(lead: Lead, model: ScoringModel, found: Score, moves: Iterable[Move] = ()) -> None:
-    """Moves the lead to its stage, and qualifies it. `moves`: what it became on the way, if its life was gone through."""
+def become(lead: Lead, found: Score, qualified: Iterable[str] = ()) -> None:
+    """Moves the lead to its stage, and qualifies it. `qualified`: what it qualified for on the way here."""
     if found.excluded:
         return
-    stages = model.stage_ids
-    reached = [found.stage, *(move.to for move in moves if move.kind == "stage" and not _falls(model))]
-    lead.stage = max(reached, key=lambda stage: stages.index(stage) if stage in stages else -1)
+    lead.stage = found.stage
     if lead.qualification == "none":
-        rules = {*found.qualifications, *(move.to for move in moves if move.kind == "qualification")}
+        rules = {*found.qualifications, *qualified}
         lead.qualification = next((to for to in BY_RULES if to in rules), "none")
 
 
@@ -316,10 +345,6 @@ def _as_before(model: ScoringModel, account: Account, lead: Lead) -> dict[int, b
     known = {id(rule.when): (rule.id, None) in account.given for rule in model.fit}
     known.update({id(rule.when): rule.id in lead.excluded for rule in model.exclusions})
     return known
-
-
-def _falls(model: ScoringModel) -> bool:
-    return any(stage.falls for stage in model.stages)
 
 
 def _tell(lead: Lead, account: Account, tale: Tale) -> None:

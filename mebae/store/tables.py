@@ -212,6 +212,8 @@ class IntakeRow(SQLModel, table=True):
     """JSON, unpacked."""
     events: int
     """How many events it says to hold."""
+    public: bool = False
+    """Sent with a key that stands in web pages: anybody may have written it."""
     received_at: datetime = _time(nullable=False)
     """By the machine's clock."""
 
@@ -225,6 +227,8 @@ class Quarantined(SQLModel, table=True):
     cause: str = Field(unique=True)
     """The intake row and the place in it: once, however often it is tried."""
     kind: str | None = None
+    public: bool = False
+    """As the request's: released, it may say no more than before."""
     reason: str
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     """The event's JSON, with the batch's `sentAt` and `context` put on it."""

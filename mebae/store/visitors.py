@@ -52,11 +52,16 @@ def recognise(session: Session, events: Sequence[Incoming]) -> Seen:
         seen.whos = [one.who for one in events]
         return seen
     known: dict[str, Who] = {}
-    rows = select(Visitor.anonymous_id, Visitor.lead_id, Lead.email, Lead.user_id).join(Lead, isouter=True)
-    for anonymous_id, lead_id, email, user_id in session.exec(rows.where(col(Visitor.anonymous_id).in_(mentioned))):
-        seen.linked[anonymous_id] = lead_id
-        if email is not None or user_id is not None:
-            known[anonymous_id] = Who(email=email, user_id=user_id, anonymous_id=anonymous_id)
+    # Locked: nobody keeps an event of a visitor aside while it is being given to its lead, nor the other way round. The leads
+    # come after that: PostgreSQL would join what they were before the lock.
+    rows = select(Visitor.anonymous_id, Visitor.lead_id).where(col(Visitor.anonymous_id).in_(mentioned))
+    seen.linked = dict(session.exec(rows.order_by(col(Visitor.anonymous_id)).with_for_update()).all())
+    if leads := {lead_id for lead_id in seen.linked.values() if lead_id is not None}:
+        names = session.exec(select(Lead.id, Lead.email, Lead.user_id).where(col(Lead.id).in_(leads)))
+        who_is = {lead_id: Who(email=email, user_id=user_id) for lead_id, email, user_id in names if email or user_id}
+        for anonymous_id, lead_id in seen.linked.items():
+            if lead_id in who_is:
+                known[anonymous_id] = who_is[lead_id].model_copy(update={"anonymous_id": anonymous_id})
     before = dict(known)
     said: list[Who | None] = []
     for one in events:
@@ -150,6 +155,7 @@ def purge(session: Session, now: datetime, most: int = 1000) -> int:
             select(Visitor.anonymous_id)
             .where(col(Visitor.lead_id).is_(None), col(Visitor.last_seen_at) < now - KEPT_FOR)
             .limit(most)
+            .with_for_update(skip_locked=True)  # one that is coming back just now stays
         )
     )
     if old:

@@ -166,8 +166,9 @@ def lives(leads: int, dice: Random, until: datetime, *, days: float) -> list[Hap
     """What leads did in so many days, in the order in which it happened."""
     happened: list[Happened] = []
     for lead in range(leads):
+        titles = ["部長", "課長", "担当", "本部長代理", *([] if _plain(lead) else ["学生"])]
         traits = {
-            "title": dice.choice(["部長", "課長", "担当", "本部長代理", "部長" if _plain(lead) else "学生"]), "industry": dice.choice(["製造業", "建設業", "小売業"]),
+            "title": dice.choice(titles), "industry": dice.choice(["製造業", "建設業", "小売業"]),
             "employees": dice.choice([10, 80, 500]), "email": f"lead-{lead}@aoba{lead % 9}.example",
         }  # fmt: skip
         did = [("Lead Identified", traits), *(_something(dice, _plain(lead)) for _ in range(dice.randint(3, 18)))]

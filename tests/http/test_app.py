@@ -28,7 +28,7 @@ from mebae.clock import WorldClock
 from mebae.errors import BadInput
 from mebae.http.app import create_app
 from mebae.store.database import Database
-from mebae.store.tables import Event, Lead, VisitorEvent
+from mebae.store.tables import Consent, Event, Lead, Quarantined, VisitorEvent
 from tests.applying import apply_all
 
 KEY = "key-of-the-site"
@@ -307,3 +307,43 @@ def test_junk_beside_a_good_event_is_stored_or_reported(database: Database, junk
     assert len(answer.json().get("rejected", [])) == len(junk)
     assert len([event for event in stored(database) if event.name != "Lead Created"]) >= before // 2 + 1
     assert any(event.message_id == f"good-{before}" for event in stored(database))
+
+
+# Keys that stand in pages ------------------------------------------------------------------------------------------------
+
+
+def test_who_reads_a_pages_key_can_make_nobody_an_mql_nor_consent_for_others(database: Database) -> None:
+    site = Site(app_of(database, page_keys=["page-key"]))
+    context = {"mebae": {"consent": {"how": "form", "wording": "はい"}}}
+    claims = {"name": "佐藤 健司", "qualification": "sql", "ステージ": "検討", "score": 999}
+    said = {"type": "identify", "messageId": "i1", "userId": SATO, "traits": claims, "context": context}
+    assert site.post("/v1/identify", said, key="page-key").status_code == 200
+    [lead] = leads(database)
+    assert (lead.name, lead.qualification, lead.stage, lead.score) == ("佐藤 健司", "none", "awareness", 0)
+    assert database.read_now(lambda session: session.exec(select(Consent)).all()) == []
+
+    assert site.post("/v1/identify", said | {"messageId": "i2"}).status_code == 200
+    [lead] = leads(database)
+    assert (lead.qualification, lead.stage) == ("sql", "consideration")
+    assert len(database.read_now(lambda session: session.exec(select(Consent)).all())) == 1
+
+
+def test_a_pages_event_that_was_quarantined_says_no_more_when_it_is_released(database: Database) -> None:
+    site = Site(app_of(database, page_keys=["page-key"]))
+    bad = {"type": "identify", "messageId": "i1", "traits": {"qualification": "sql"}}
+    site.post("/v1/batch", {"batch": [bad, track()]}, key="page-key")
+    apply_all(database)
+    [row] = database.read_now(lambda session: session.exec(select(Quarantined)).all())
+    assert row.public
+
+
+@pytest.mark.parametrize("name", ["Stage Reached", "qualified", "Segment Joined", "Lead Created", "Scenario Requested"])
+def test_what_becomes_of_a_lead_is_nobodys_to_send(site: Site, database: Database, name: str) -> None:
+    answer = site.post("/v1/track", track(event=name, properties={"qualification": "mql"}))
+    assert "Mebae itself tells" in answer.json()["rejected"][0]["reason"]
+    assert stored(database) == []
+
+
+def test_a_page_loads_its_settings_with_its_own_key(database: Database) -> None:
+    site = Site(app_of(database, page_keys=["page-key"]))
+    assert site.get("/v1/projects/page-key/settings").status_code == 200

@@ -38,6 +38,7 @@ def upgrade() -> None:
     sa.Column('kind', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('body', sa.LargeBinary(), nullable=False),
     sa.Column('events', sa.Integer(), nullable=False),
+    sa.Column('public', sa.Boolean(), nullable=False),
     sa.Column('received_at', UtcDateTime(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_intake'))
     )
@@ -45,6 +46,7 @@ def upgrade() -> None:
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('cause', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('kind', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+    sa.Column('public', sa.Boolean(), nullable=False),
     sa.Column('reason', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('body', sa.LargeBinary(), nullable=False),
     sa.Column('received_at', UtcDateTime(), nullable=False),
