@@ -126,7 +126,7 @@ def list_segments(context: typer.Context) -> None:
 def show_segment(
     segment: Annotated[str, typer.Argument(help="The segment's id, such as dormant.")],
     limit: Annotated[int, typer.Option(min=1, help="How many leads to list.")] = 50,
-    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all of them into this file instead.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all of them into this .csv or .xlsx instead.")] = None,
 ) -> None:
     """Lists the leads that are in a segment now, with when a sweep found them in it."""
     from mebae.programs.segments import show_segment

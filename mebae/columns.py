@@ -126,7 +126,7 @@ def _target(written: str, place: str) -> str:
     if field in known:
         return field
     near = did_you_mean(field, known)
-    raise BadInput(f"{place}: '{field}' is no field{near}. An attribute of your own is written {OWN}{field}")
+    raise BadInput(f"{place}: '{field}' is no field{near} (an attribute of your own is written {OWN}{field})")
 
 
 def find_columns(

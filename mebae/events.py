@@ -56,6 +56,8 @@ REQUESTED = "Scenario Requested"
 """The start event of a journey that a person or another scenario asked for."""
 
 PROPERTIES: dict[str, dict[str, Literal["text", "number", "boolean", "date"]]] = {
+    "Lead Imported": {"list": "text", "source": "text", "campaign": "text"},
+    "Content Downloaded": {"content": "text", "form": "text"},
     "Page Viewed": dict.fromkeys(
         ("path", "url", "title", "referrer", "search", "name", "category", "hash", "referring_domain",
          "initial_referrer", "initial_referring_domain", "tab_url"),

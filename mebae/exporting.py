@@ -57,7 +57,8 @@ def export_leads(
     """Writes every lead that is not erased, or those of a segment as of now, into `path` (.csv or .xlsx), oldest first.
 
     `columns` are headings of `ALWAYS`, `ON_DEMAND` or `lead.name`; all of the first and all attributes if None. `BadInput` or
-    `NotFound` for a column or segment that is not there.
+    `NotFound` for a column or segment that is not there. `progress(done, total)` counts leads, each twice if it first has to
+    be seen which attributes there are.
     """
     path = Path(path)
     if encoding not in ENCODINGS:
@@ -66,7 +67,13 @@ def export_leads(
     total = database.read_now(_count, where)
     if path.suffix.lower() == ".xlsx" and total > EXCEL_ROWS:
         raise BadInput(f"{path}: a sheet holds {EXCEL_ROWS:,} rows, and these are {total:,} leads: write a .csv")
-    headings = _checked(columns) if columns is not None else [*ALWAYS, *_attributes(database, where)]
+    whole = total if columns is not None else 2 * total
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress(done, max(whole, done))
+
+    headings = _checked(columns) if columns is not None else [*ALWAYS, *_attributes(database, where, tell)]
     report = ExportReport(columns=headings)
     with writing(path, encoding=encoding) as file:
         file.row(headings)
@@ -74,8 +81,7 @@ def export_leads(
             for lead in leads:
                 file.row([_cell(lead, heading) for heading in headings])
             report.rows += len(leads)
-            if progress is not None:
-                progress(report.rows, max(total, report.rows))
+            tell(whole - total + report.rows)
         report.lost = file.lost
     return report
 
@@ -117,7 +123,7 @@ def _checked(columns: Sequence[str]) -> list[str]:
         if name and name not in (*ALWAYS, *ON_DEMAND) and not name.startswith(OWN):
             near = did_you_mean(name, (*ALWAYS, *ON_DEMAND))
             raise BadInput(
-                f"--columns: there is no column '{name}'{near}. An attribute of your own is written {OWN}{name}"
+                f"--columns: there is no column '{name}'{near} (an attribute of your own is written {OWN}{name})"
             )
         if name and name not in found:
             found.append(name)
@@ -135,11 +141,14 @@ def _heading(attribute: str) -> str:
     return f"{OWN}{attribute}" if (taken and not own) or attribute.startswith(OWN) else attribute
 
 
-def _attributes(database: Database, where: ColumnElement[bool]) -> list[str]:
+def _attributes(database: Database, where: ColumnElement[bool], tell: Callable[[int], None]) -> list[str]:
+    """The headings of all attributes that any of these leads has."""
     names: set[str] = set()
-    for leads in _pages(database, where):
-        for lead in leads:
-            names.update(lead.attributes)
+    after, seen = 0, 0
+    while found := database.read_now(_attributes_of, where, after):
+        names.update(*(attributes for _, attributes in found))
+        after, seen = found[-1][0] or 0, seen + len(found)
+        tell(seen)
         if len(names) > MOST_ATTRIBUTES:
             raise BadInput(f"the leads have more than {MOST_ATTRIBUTES} attributes: say which you want with --columns")
     return [_heading(name) for name in sorted(names)]
@@ -155,6 +164,11 @@ def _pages(database: Database, where: ColumnElement[bool]) -> Iterator[Sequence[
 
 def _page(session: Session, where: ColumnElement[bool], after: int) -> Sequence[Lead]:
     return session.exec(select(Lead).where(_kept(where), col(Lead.id) > after).order_by(col(Lead.id)).limit(PAGE)).all()
+
+
+def _attributes_of(session: Session, where: ColumnElement[bool], after: int) -> Sequence[tuple[int | None, dict[str, Any]]]:
+    query = select(col(Lead.id), col(Lead.attributes)).where(_kept(where), col(Lead.id) > after)
+    return session.exec(query.order_by(col(Lead.id)).limit(PAGE)).all()
 
 
 def _count(session: Session, where: ColumnElement[bool]) -> int:

@@ -224,14 +224,15 @@ _COMPLETE = {"email": "email", "name": "name", "last_name": "family-name", "firs
 
 def html_of(form: Form, address: str) -> str:
     """The form as HTML to paste into a page; `address` is where this server is reached, such as https://mebae.example.jp."""
-    fields = form.fields or tuple(dict.fromkeys((*form.required, *_SHOWN)))
+    asked: dict[str, str] = {}  # each thing once, whatever it is called
+    for name in form.fields or (*form.required, *_SHOWN):
+        asked.setdefault(meaning(form, name), name)
     agree = form.consent.field if form.consent is not None else None
     required = {meaning(form, name) for name in form.required} | {"email"}
     lines = [f'<form method="post" action="{html.escape(f"{address}/forms/{form.id}")}" accept-charset="UTF-8">']
-    for name in fields:
+    for meant, name in asked.items():
         if name == agree:
             continue
-        meant = meaning(form, name)
         kind = "email" if meant == "email" else "text"
         complete = f' autocomplete="{_COMPLETE[meant]}"' if meant in _COMPLETE else ""
         needed = " required" if meant in required else ""

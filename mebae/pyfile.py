@@ -9,6 +9,8 @@ from __future__ import annotations
 import __future__
 
 import ast
+import inspect
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator
@@ -20,6 +22,8 @@ from typing import Protocol, TypeVar
 from mebae.errors import MebaeError, Problem, ScenarioError, did_you_mean
 
 Kind = TypeVar("Kind")
+
+_KEYWORD = re.compile(r"(?P<verb>\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(?P<name>\w+)'(?:\. .*)?")
 
 
 class Report(Protocol):
@@ -184,8 +188,19 @@ class _Run:
                 return f"'{name}' is not defined{near if near.startswith(',') else ''}"
             case MebaeError():
                 return str(error)
+            case TypeError() if (slip := _KEYWORD.fullmatch(str(error))) is not None:
+                takes = _arguments(self.scope.get(slip["verb"]))
+                return f"{slip['verb']}(…) takes no '{slip['name']}'{did_you_mean(slip['name'], takes)}"
             case _:
                 return f"{type(error).__name__}: {error}"
+
+
+def _arguments(verb: object) -> list[str]:
+    """What may be named in a call of it."""
+    try:
+        return [name for name in inspect.signature(verb).parameters if name != "self"] if callable(verb) else []
+    except ValueError:
+        return []
 
 
 def _is_given(node: ast.Name) -> bool:

@@ -25,7 +25,12 @@ plan = Plan(
         event(
             "Form Submitted",
             title="フォーム送信",
-            properties={"form": text(title="フォーム", required=True), "message": text(title="お問い合わせ内容")},
+            properties={
+                "form": text(title="フォーム", required=True),
+                "message": text(title="お問い合わせ内容"),
+                "department": text(title="部署名"),
+                "timeframe": text(title="導入時期"),
+            },
         ),
         event(
             "Form Answered",

@@ -572,3 +572,23 @@ def test_the_quarantine_is_listed_shown_and_released_by_command(
     assert run("release", "2").startswith(
         "0 ✓ 0 stored, 0 stored before under the same message id, 1 released before, 0 still bad"
     )
+
+
+def test_a_slow_applier_leaves_the_request_that_got_the_same_id(database: Database) -> None:
+    """SQLite gives an id again once all rows are gone: under little load every request is number 1."""
+    keep(database, track("m1"), received=NOW)
+    slow = read_all(database.read_now(waiting), REAL)
+    apply_all(database)  # another worker was faster, and meanwhile the next request came
+    keep(database, track("m2"), received=NOW + timedelta(seconds=1))
+    assert database.write_now(apply, slow, NOW).requests == 0
+    apply_all(database)
+    assert ids(database) == ["m1", "m2"]
+
+
+def test_a_bad_event_that_has_a_batch_in_it_is_still_bad_when_it_is_released(database: Database) -> None:
+    keep(database, {"batch": [track("m1") | {"event": "", "batch": []}]}, kind=None)
+    apply_all(database)
+    [id] = database.read_now(open_ids)
+    outcome = database.write_now(release, id, clock=REAL, now=NOW)
+    assert outcome is not None
+    assert outcome.became == "bad"

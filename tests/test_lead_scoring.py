@@ -35,6 +35,7 @@ from mebae.scoring_language import (
     qualify,
     stage,
     topic,
+    tracked,
     visited,
 )  # fmt: skip
 from mebae.scoring_loading import LoadedScoring
@@ -449,3 +450,80 @@ def test_facts_of_one_lead_wait_for_no_other_lead(postgres_database: Database) -
         finally:
             other.rollback()
         assert waits.result(5) == 30
+
+
+# A stage is what the events come to, whenever they are stored -----------------------------------------------------------
+
+
+def fading(*more: Any, **changed: Any) -> Scoring:
+    """A seminar is worth 40, which halve each day; 40 are enough for interest."""
+    return model(
+        fit=[],
+        engagement=[engagement("セミナー", attended(), 40, half_life=days(1)), *more],
+        stages=[stage("awareness"), stage("interest", when=lead.score >= 40), *changed.pop("higher", [])],
+        qualifications=[qualify("mql", when=lead.score >= 40)],
+        **changed,
+    )
+
+
+@pytest.mark.parametrize("later", [timedelta(seconds=1), timedelta(days=7)])
+def test_points_that_reach_a_stage_when_they_are_earned_reach_it_however_much_later_they_are_stored(
+    database: Database, later: timedelta
+) -> None:
+    publish(database, fading())
+    store(database, identify("i1", NOW - timedelta(days=10)), at=NOW - timedelta(days=10))
+    store(database, track("s1", "Seminar Attended", NOW - later, seminar="dx"))
+    store(database, track("s2", "Seminar Attended", NOW - later, seminar="dx", email="new@aoba.example"))
+    leads = database.read_now(lambda session: session.exec(select(Lead)).all())
+    assert [(one.stage, one.qualification) for one in leads] == [("interest", "mql")] * 2
+    assert all(one.score < 40 for one in leads)
+
+
+def test_points_and_minus_points_of_one_moment_are_one(database: Database) -> None:
+    publish(database, fading(engagement("退会", visited("/cancel"), -10)))
+    store(database, identify("i1", NOW - timedelta(days=10)), at=NOW - timedelta(days=10))
+    at = NOW - timedelta(seconds=1)
+    store(database, track("a", "Seminar Attended", at, seminar="dx"), page("b", at, "/cancel"))
+    assert sato(database).stage == "awareness"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_late_event_reaches_a_lasting_stage_also_beside_one_that_falls(database: Database, late: bool) -> None:
+    publish(database, fading(higher=[stage("consideration", when=lead.score >= 60, falls=True)]))
+    store(database, identify("i1", NOW - timedelta(days=10)), at=NOW - timedelta(days=10))
+    week = NOW - timedelta(days=7)
+    seminars = [track(f"s{n}", "Seminar Attended", week, seminar=f"dx-{n}") for n in range(2)]
+    if not late:
+        store(database, *seminars, at=week)
+        assert sato(database).stage == "consideration"
+    store(database, page("p1", NOW - timedelta(days=1)), at=NOW - timedelta(days=1))
+    if late:
+        store(database, *seminars)
+    while database.write_now(refresh, NOW):
+        pass
+    assert sato(database).stage == "interest"
+
+
+def test_a_date_that_passes_moves_a_lead_that_never_did_anything(database: Database) -> None:
+    publish(database, model(stages=[stage("awareness"), stage("interest", when=lead.created_at.older_than(days(3)))]))
+    store(database, identify("i1"))
+    assert sato(database).stage == "awareness"
+    while database.write_now(refresh, NOW + timedelta(days=4)):
+        pass
+    assert sato(database).stage == "interest"
+
+
+def test_a_rule_that_counts_a_stage_reached_forgets_nothing_of_the_same_batch(database: Database) -> None:
+    """The server's clock is ahead of the worker's, so that the stage is reached before the event that reached it occurred."""
+    reached = engagement("段階", tracked("Stage Reached"), 5)
+    publish(database, model(fit=[], engagement=[engagement("資料", downloaded(), 50), reached]))
+    store(database, identify("i1", NOW - timedelta(days=1)), at=NOW - timedelta(days=1))
+    store(database, paper("d1", NOW + timedelta(seconds=2)))
+    assert (sato(database).score, sato(database).stage) == (55, "interest")
+
+
+def test_where_a_lead_came_from_last_is_seen_by_the_rules(database: Database) -> None:
+    publish(database, model(fit=[fit("広告", lead.last_source == "ad", 7)]))
+    store(database, identify("i1"))
+    store(database, page("p1", path="/x").model_copy(update={"source": "ad"}))
+    assert sato(database).score == 7

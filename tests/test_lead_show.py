@@ -291,8 +291,7 @@ def test_a_line_that_fits_is_not_broken(diary: Diary) -> None:
     ripening(diary)
     text = printed(of(diary), width=120)
     assert any("downloaded whitepaper-automation" in line for line in text[text.index("Events (") :].splitlines()), text
-    colleague = Diary(diary.database)
-    colleague.is_someone("suzuki@aoba-seiki.example", name="鈴木", title="課長")
+    diary.is_someone("suzuki@aoba-seiki.example", name="鈴木", title="課長")
     text = printed(of(diary), width=120)
     line = next(line for line in text.splitlines() if "鈴木" in line)
     assert line.rstrip().endswith("awareness"), text

@@ -38,6 +38,8 @@ from mebae.compiling import compile_scenario
 from mebae.conditions import like
 from mebae.errors import AuthoringError, BadInput, ScenarioError
 from mebae.events import EVENTS
+from mebae.forms import batch_of, read_submission
+from mebae.forms_loading import load_forms
 from mebae.loading import load_all
 from mebae.programs import events as program
 from mebae.programs.events import read_since, show_events

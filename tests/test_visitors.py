@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -178,3 +181,73 @@ def test_visitors_who_never_say_who_they_are_are_forgotten(database: Database) -
     assert database.write_now(purge, later) == 0
     assert rows(database, Visitor) == 2
     assert rows(database, VisitorEvent) == 1
+
+
+def test_alias_that_brings_an_address_is_news_of_the_lead(database: Database) -> None:
+    store(database, identify("i1", user_id="u-1"))
+    store(database, identify("a1", previous_id="u-1", email=SATO))
+
+    def work(session: Session) -> tuple[int | None, list[dict[str, Any]]]:
+        lead = find_lead(session, email=SATO)
+        assert lead is not None
+        said = session.exec(select(Event).where(Event.name == IDENTIFIED, col(Event.routed_at).is_(None)))
+        return lead.company_id, [event.properties for event in said]
+
+    company, said = database.read_now(work)
+    assert company is not None, "the address says which firm it is"
+    assert said == [{"changed": ["email"], "values": {"email": SATO}}]
+
+
+# Two at once ------------------------------------------------------------------------------------------------------------
+
+
+def one_holds_while(database: Database, first: Callable[[Session], object], second: Callable[[], object]) -> None:
+    """Runs `second` while the transaction of `first` has done its work and is not committed yet."""
+    done, may_commit = threading.Event(), threading.Event()
+
+    def held(session: Session) -> None:
+        first(session)
+        done.set()
+        may_commit.wait(10)
+
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(database.write_now, held)
+        assert done.wait(10)
+        other = threads.submit(second)
+        wait([other], timeout=0.5)  # it waits for the lock, or is through
+        may_commit.set()
+        one.result(10)
+        other.result(10)
+
+
+def test_what_is_kept_while_a_visitor_says_who_it_is_is_the_leads_all_the_same(postgres_database: Database) -> None:
+    visit, says = page("p1", anonymous_id="anon"), identify("i1", email=SATO, anonymous_id="anon")
+    store(postgres_database, page("p0", anonymous_id="anon"))
+    one_holds_while(
+        postgres_database, lambda session: store_events(session, [visit], NOW), lambda: store(postgres_database, says)
+    )
+    assert [message_id for message_id, _ in did(postgres_database)] == ["p0", "p1"]
+    assert rows(postgres_database, VisitorEvent) == 0
+
+
+def test_what_comes_while_a_visitor_says_who_it_is_is_the_leads_all_the_same(postgres_database: Database) -> None:
+    visit, says = page("p1", anonymous_id="anon"), identify("i1", email=SATO, anonymous_id="anon")
+    store(postgres_database, page("p0", anonymous_id="anon"))
+    one_holds_while(
+        postgres_database, lambda session: store_events(session, [says], NOW), lambda: store(postgres_database, visit)
+    )
+    assert [message_id for message_id, _ in did(postgres_database)] == ["p0", "p1"]
+    assert rows(postgres_database, VisitorEvent) == 0
+
+
+def test_a_visitor_who_comes_back_just_now_is_not_forgotten(postgres_database: Database) -> None:
+    long_ago = NOW - KEPT_FOR - timedelta(days=1)
+    store(postgres_database, page("p0", at=long_ago, anonymous_id="anon"), at=long_ago)
+    back = page("p1", anonymous_id="anon")
+    one_holds_while(
+        postgres_database,
+        lambda session: store_events(session, [back], NOW),
+        lambda: postgres_database.write_now(purge, NOW),
+    )
+    store(postgres_database, identify("i1", email=SATO, anonymous_id="anon"))
+    assert [message_id for message_id, _ in did(postgres_database)] == ["p0", "p1"]

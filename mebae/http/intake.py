@@ -97,10 +97,13 @@ class Intake:
                 seen.body, clock=self._clock, received=received, size=len(raw), kind=kind, public=public
             )
             rejected = sorted(batch.rejected, key=lambda one: one.index)
+            del batch
         else:
             check_count(seen.events)
-        if seen.events:
-            await self._writer.put(kind, raw, seen.events, received, public=public)
+        events = seen.events
+        del seen  # what was read is larger than what was sent, and many may wait for a commit
+        if events:
+            await self._writer.put(kind, raw, events, received, public=public)
         if not rejected:
             return TAKEN
         accepted = kind is None  # of a batch the others are in; a single event that is rejected is a failure

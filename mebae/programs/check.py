@@ -64,7 +64,8 @@ def _said(beside: Beside) -> list[str]:
         )
     if beside.segments:
         lines.append(f"{SEGMENTS_FILE}: {', '.join(segment.id for segment in beside.segments)}")
-    return lines + [f"{name}: read" for name, found in beside.others.items() if found is not None]
+    named = {name: ", ".join(found) for name, found in beside.others.items() if isinstance(found, dict)}
+    return lines + [f"{name}: {words}" for name, words in named.items()]
 
 
 def registered(root: Path) -> list[str] | None:

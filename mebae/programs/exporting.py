@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from mebae import wiring
 from mebae.exporting import export_leads
@@ -20,7 +20,7 @@ def export_file(file: Path, segment: str | None, columns: str | None, encoding: 
     bar = Progress(
         TextColumn("exporting"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeRemainingColumn(),
         console=console,
         transient=True,

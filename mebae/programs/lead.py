@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -73,13 +74,21 @@ def print_json(found: BaseModel) -> None:
 
 
 def grid(rows: Iterable[Sequence[RenderableType]], *, right: Sequence[int] = ()) -> Table:
-    """Columns without lines. rich counts Japanese letters as the two cells that they take."""
+    """Columns without lines. rich counts Japanese letters as the two cells that they take.
+
+    A column that is empty in every row is left out: rich measures it as nothing and draws it one cell wide, at its neighbour's cost.
+    """
     listed = [list(row) for row in rows]
+    shown = [
+        column
+        for column in range(max((len(row) for row in listed), default=0))
+        if any(column < len(row) and str(row[column]) for row in listed)
+    ]
     table = Table.grid(padding=(0, 2, 0, 0))
-    for column in range(max((len(row) for row in listed), default=0)):
+    for column in shown:
         table.add_column(justify="right" if column in right else "left", overflow="fold", no_wrap=column in right)
     for row in listed:
-        table.add_row(*row)
+        table.add_row(*(row[column] for column in shown if column < len(row)))
     return table
 
 
@@ -185,7 +194,7 @@ def _score(found: LeadReport, zone: str, console: Console) -> None:
         section(console, f"Score {found.row_score}, stage {said}, {_upper(found.qualification) or 'not qualified'}")
         console.print(quiet("  no scoring model was published yet: start the worker once"))
         return
-    head = f"Score {score.score} = fit {points_words(score.fit)} + engagement {points_words(score.engagement)}"
+    head = f"Score {score.score} = fit {_at_least(score.fit)} + engagement {_at_least(score.engagement)}"
     notes: list[RenderableType] = []
     if found.excluded:
         notes.append(Text(f"excluded as {', '.join(found.excluded)}: it moves to no stage and is never qualified", style="red"))
@@ -316,6 +325,11 @@ def _upper(qualification: str) -> str:
 def _faded(points: float, worth: float) -> str:
     now, then = points_words(points), points_words(worth)
     return now if now == then else f"{now} of {then}"
+
+
+def _at_least(points: float) -> str:
+    """Rounded down, as the score is: 29.97 and 35 are 64, and not 30 and 35."""
+    return points_words(math.floor(round(points, 6) * 10) / 10)
 
 
 def _signed(points: float) -> str:

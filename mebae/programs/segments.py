@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -15,10 +14,11 @@ from sqlmodel import Session
 
 from mebae import wiring
 from mebae.beside import load_beside
-from mebae.errors import BadInput, NotFound, ScenarioError
+from mebae.errors import NotFound, ScenarioError
 from mebae.programs.screen import local, screen
 from mebae.segments import Saved
 from mebae.settings import Settings
+from mebae.sheets import writing
 from mebae.store import segments
 from mebae.store.database import Database
 from mebae.store.segments import Row
@@ -62,7 +62,7 @@ def list_segments() -> None:
 
 
 def show_segment(id: str, *, limit: int, file: Path | None) -> None:
-    """Lists the leads of a segment, or writes all of them into a CSV file."""
+    """Lists the leads of a segment, or writes all of them into a file."""
     settings = wiring.load_settings()
     database = wiring.open_now(settings)
     console = screen()
@@ -173,25 +173,16 @@ def _cells(row: Row, zone: str) -> list[str]:
 
 
 def _export(database: Database, one: Saved, now: datetime, zone: str, file: Path, total: int) -> None:
-    """All of them, a page at a time. With a byte order mark, by which a Japanese Excel knows UTF-8."""
+    """All of them, a page at a time."""
 
     def write(session: Session, told: Callable[[], None]) -> None:
-        try:
-            with file.open("w", encoding="utf-8-sig", newline="") as out:
-                lines = csv.writer(out)
-                lines.writerow(COLUMNS)
-                for row in segments.members(session, one, now):
-                    lines.writerow([_harmless(cell) for cell in _cells(row, zone)])
-                    told()
-        except OSError as error:
-            raise BadInput(f"{file} cannot be written: {error.strerror}") from None
+        with writing(file) as out:
+            out.row(COLUMNS)
+            for row in segments.members(session, one, now):
+                out.row(_cells(row, zone))
+                told()
 
     bar = Progress(TextColumn("exporting"), BarColumn(), MofNCompleteColumn(), console=screen(), transient=True)
     with bar:
         task = bar.add_task("", total=total)
         database.read_now(write, lambda: bar.advance(task))
-
-
-def _harmless(cell: str) -> str:
-    """A cell that begins like a formula would be run by a spreadsheet, and its text came from outside."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell

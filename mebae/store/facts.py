@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
 
 from sqlmodel import Session, col, select
 
@@ -35,6 +34,7 @@ class LeadFacts(Facts):
         self._stages = stages
         self._entry: Mapping[str, object] = entry if entry is not None else {}
         self._times: dict[tuple[str, datetime | None], Sequence[datetime]] = {}
+        self._stood, self._standing = False, None  # type: bool, Standing | None
 
     @property
     def now(self) -> datetime:
@@ -61,10 +61,13 @@ class LeadFacts(Facts):
         held = self.standing
         return score_valid_until(held.scoring.model, held.tally, held.profile, part, self._now)
 
-    @cached_property
+    @property
     def standing(self) -> Standing | None:
         """The score at this very moment, with what it comes from; None where the row's own is all that is known."""
-        return standing(self._session, self._lead, self._now, recount=False)
+        # No cached_property: Python 3.11 holds one lock for all leads meanwhile, and this asks the database, which may wait.
+        if not self._stood:
+            self._stood, self._standing = True, standing(self._session, self._lead, self._now, recount=False)
+        return self._standing
 
     def times(self, pattern: Pattern, after: datetime | None) -> Sequence[datetime]:
         key = (pattern.model_dump_json(), after)

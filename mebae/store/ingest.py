@@ -268,7 +268,6 @@ class EventLog:
         self._touch(lead).events.append(event)
         if name == CONTACTED:
             lead.contacted_at = max(lead.contacted_at or occurred_at, occurred_at)
-            self.touch(lead)
         elif name not in NOT_BY_THE_LEAD and scoring.is_human(event):
             lead.active_at = max(lead.active_at or occurred_at, occurred_at)
 

@@ -212,6 +212,10 @@ def test_form_says_nothing_that_is_not_the_visitors_to_say(sqlite_site: Site) ->
         "score": "9999",
         "stage": "consideration",
         "リード区分": "mql",
+        "lead.qualification": "won",
+        "lead.stage": "consideration",
+        "lead.lead.score": "900",
+        "lead.tags": "vip",
         "user_id": "u-1",
         "form": "other",
         "_secret": "x",
@@ -219,6 +223,7 @@ def test_form_says_nothing_that_is_not_the_visitors_to_say(sqlite_site: Site) ->
     assert sqlite_site.send({**FILLED, **more}).status_code == 303
     [lead] = sqlite_site.rows(Lead)
     assert (lead.score, lead.stage, lead.qualification, lead.user_id) == (0, "awareness", "none", None)
+    assert not lead.attributes.keys() & {"tags", "qualification", "score", "lead.tags"}
     submitted = dict(sqlite_site.events())["Form Submitted"]
     assert submitted["form"] == "whitepaper-request"
     assert submitted["score"] == "9999"

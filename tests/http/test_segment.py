@@ -309,6 +309,18 @@ def test_gzip_is_known_by_its_first_bytes_and_a_bomb_stops_at_the_cap() -> None:
         assert refused.value.status == status
 
 
+def test_a_body_of_a_million_tiny_values_is_refused_before_it_is_read() -> None:
+    tiny = b'{"a":[' + b"[]," * 1_700_000 + b"1]}"
+    assert len(gzip.compress(tiny)) < 10_000, "that is all that somebody without a key has to send"
+    with pytest.raises(HttpError, match="too-many-values"):
+        unpack(gzip.compress(tiny))
+    with pytest.raises(HttpError, match="too-many-values"):
+        unpack(tiny)
+    largest = json.dumps({"batch": [track(properties={f"p{n}": "はい, いいえ" for n in range(20)})] * 2500}).encode()
+    assert len(largest) > 2 << 20
+    assert unpack(largest) is largest
+
+
 def test_malformed_json_is_answered_with_the_place() -> None:
     with pytest.raises(HttpError, match="malformed-json") as refused:
         parse(b'{"batch": [\n{"type": }]}')
