@@ -7,60 +7,35 @@ and stored 500 rows a transaction. The same file twice changes nothing.
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict
 from sqlmodel import Session
 
-from mebae.columns import OF_LISTS, OWN, Columns, find_columns
-from mebae.errors import BadInput
+from mebae.columns import OF_LISTS, Columns, find_columns
 from mebae.events import BY_VERB
 from mebae.exporting import spelled
-from mebae.sheets import Row, Sheet, readings, value_of
+from mebae.import_rows import ConsentSaid, ReadRow, RowProblem, RowReader
+from mebae.sheets import Sheet, readings, value_of
 from mebae.store.companies import companies_for
 from mebae.store.consents import Given, record_all
 from mebae.store.database import Database
 from mebae.store.ingest import EventLog, stored_before
-from mebae.store.leads import LONGEST_ID, Who, apply_traits, gather, normalise_email, settle
+from mebae.store.leads import LONGEST_ID, apply_traits, gather, settle
 from mebae.store.scoring import active_scoring, stage_titles_of
 from mebae.store.tables import Lead
-from mebae.store.traits import Reading, clean_text, read_traits
+from mebae.store.traits import Reading, clean_text
 
 IMPORTED = BY_VERB["imported"].name
 ROWS_AT_ONCE = 500
 """Rows a transaction: long enough to be quick, short enough that nobody waits for the leads."""
 PROBLEMS_KEPT = 1000
 """Problems that the report holds; `on_problem` hears of all of them."""
-
-_YES = frozenset(
-    {"yes", "y", "true", "t", "1", "on", "ok", "o", "○", "〇", "◯", "◎", "✓", "✔", "レ", "はい", "同意", "同意する", "同意した", "同意済",
-     "同意済み", "許可", "可", "有", "あり", "希望", "希望する", "承諾", "受け取る"}
-)  # fmt: skip
-_NO = frozenset(
-    {"no", "n", "false", "f", "0", "off", "x", "×", "✕", "✗", "-", "−", "ー", "いいえ", "不同意", "同意しない", "拒否", "不可", "無",
-     "なし", "未", "未同意", "希望しない", "不要", "受け取らない"}
-)  # fmt: skip
-
-
-class RowProblem(BaseModel):
-    """One thing wrong with one row. The row was left out."""
-
-    line: int
-    column: str | None = None
-    """The heading as it stands in the file; None if the whole row is meant."""
-    value_hint: str = ""
-    """The beginning of what stands there. Personal data: for the person at the screen, not for a log."""
-    reason: str
-
-    def __str__(self) -> str:
-        place = f"line {self.line}" + (f", column '{self.column}'" if self.column else "")
-        return f"{place}: {self.reason}" + (f" (found '{self.value_hint}')" if self.value_hint else "")
 
 
 class ImportReport(BaseModel):
@@ -78,18 +53,6 @@ class ImportReport(BaseModel):
     """The first 1,000."""
     found: int = 0
     """How many problems there are in all."""
-
-
-class ConsentSaid(BaseModel):
-    """What the person who imports says of all the list's consents; a column may say otherwise of a row."""
-
-    model_config = ConfigDict(frozen=True)
-
-    how: str | None = None
-    """`business-card`, `form` …; None: only rows whose column says yes have one, as `import`."""
-    wording: str = ""
-    given_at: AwareDatetime | None = None
-    """None: when it is imported."""
 
 
 class ImportOptions(BaseModel):
@@ -111,13 +74,6 @@ class ImportOptions(BaseModel):
     """Of dates without a zone."""
     dry_run: bool = False
     """Everything is done and undone again: a full report, and nothing written."""
-
-
-class _Row(NamedTuple):
-    who: Who
-    reading: Reading
-    of_list: dict[str, Any]
-    consent: ConsentSaid | None
 
 
 class _Undone(Exception):
@@ -156,9 +112,9 @@ def import_leads(
     return work.report
 
 
-def _chunks(rows: Iterator[_Row | None]) -> Iterator[list[_Row]]:
+def _chunks(rows: Iterator[ReadRow | None]) -> Iterator[list[ReadRow]]:
     """Rows by 500; those that were left out count too, so that the bar moves."""
-    chunk: list[_Row] = []
+    chunk: list[ReadRow] = []
     for seen, row in enumerate(rows, 1):
         if row is not None:
             chunk.append(row)
@@ -192,7 +148,7 @@ class _Import:
 
     # Storing
 
-    def store(self, rows: Sequence[_Row]) -> None:
+    def store(self, rows: Sequence[ReadRow]) -> None:
         if not rows:
             return
         try:
@@ -205,13 +161,13 @@ class _Import:
         self.report.unchanged += counted["unchanged"]
         self.report.consents += sum(row.consent is not None for row in rows)
 
-    def _store(self, session: Session, rows: Sequence[_Row]) -> list[str]:
+    def _store(self, session: Session, rows: Sequence[ReadRow]) -> list[str]:
         became = settle(session, lambda: self._write(session, rows))
         if self._options.dry_run:
             raise _Undone(became)
         return became
 
-    def _write(self, session: Session, rows: Sequence[_Row]) -> list[str]:
+    def _write(self, session: Session, rows: Sequence[ReadRow]) -> list[str]:
         found = gather(session, [row.who for row in rows], self._now)
         stored = stored_before(session, {self._message_id(its.lead) for its in found})
         log, became, consents = EventLog(self._now), [], []
@@ -236,7 +192,7 @@ class _Import:
         record_all(session, consents)
         return became
 
-    def _again(self, rows: Sequence[_Row], became: Sequence[str]) -> list[str]:
+    def _again(self, rows: Sequence[ReadRow], became: Sequence[str]) -> list[str]:
         """What a dry run would have come to, had the rows before these gone in."""
         corrected = []
         for row, its in zip(rows, became, strict=True):
@@ -282,14 +238,14 @@ class _Import:
 
     # Reading
 
-    def rows(self, table: Sheet, columns: Columns) -> Iterator[_Row | None]:
+    def rows(self, table: Sheet, columns: Columns) -> Iterator[ReadRow | None]:
         """The rows after the headings; None for one that is left out, whose problems went to the report."""
+        reader = RowReader(columns, table.ragged, self._options.consent, self._stages, self._zone, self._now)
         for row in table.rows():
             if row.line <= columns.line:
                 continue
             self.report.rows += 1
-            problems: list[RowProblem] = []
-            read = self._row(row, columns, table.ragged, problems)
+            read, problems = reader.read(row)
             if problems:
                 self.report.left_out += 1
             for problem in problems:
@@ -298,91 +254,7 @@ class _Import:
                     self.report.problems.append(problem)
                 if self._on_problem is not None:
                     self._on_problem(problem)
-            yield None if problems else read
-
-    def _row(self, row: Row, columns: Columns, ragged: bool, problems: list[RowProblem]) -> _Row | None:
-        cells, wanted = row.cells, len(columns.headings)
-        if row.problem is None and ragged:
-            cells = (cells + [""] * wanted)[:wanted]
-        while len(cells) > wanted and cells[-1] == "":
-            cells = cells[:-1]
-        if row.problem is not None or len(cells) != wanted:
-            counted = f"has {len(cells)} columns where the first line has {wanted}: quote cells that hold a comma or a line break"
-            problems.append(RowProblem(line=row.line, reason=row.problem or counted))
-            return None
-        said, of_list = columns.read(cells)
-
-        def bad(field: str, value: Any, reason: str) -> None:
-            column = columns.heading_of(field) or columns.heading_of(f"{OWN}{field}") or field
-            problems.append(RowProblem(line=row.line, column=column, value_hint=str(value)[:40], reason=reason))
-
-        email = None
-        written = str(said.get("email", ""))
-        if not written:
-            bad("email", "", _no_address(said))
-        else:
-            try:
-                email = normalise_email(written)
-            except BadInput as error:
-                bad("email", written, str(error))
-        user_id = str(said["user_id"]) if "user_id" in said else None
-        if user_id is not None and len(user_id) > LONGEST_ID:
-            bad("user_id", user_id, f"is longer than {LONGEST_ID} characters")
-        reading = read_traits(said, stages=self._stages)
-        for one in reading.unreadable:
-            bad(one.key, one.value, one.reason)
-        consent = self._consent_of(of_list, columns, bad)
-        return _Row(Who(email=email, user_id=user_id, moves=True), reading, of_list, consent)
-
-    def _consent_of(
-        self, of_list: Mapping[str, Any], columns: Columns, bad: Callable[[str, Any, str], None]
-    ) -> ConsentSaid | None:
-        """What this row agreed to. Where a column tells, an empty cell or a no is no consent, whatever was said of the list."""
-        all_of_them = self._options.consent
-        how = all_of_them.how
-        if columns.heading_of("consent") is not None:
-            cell = of_list.get("consent", "")
-            word = unicodedata.normalize("NFKC", str(cell)).strip().casefold()
-            if cell is False or word == "" or word in _NO:
-                return None
-            how = how or "import" if cell is True or word in _YES else str(cell)
-        if how is None:
-            return None
-        given_at = all_of_them.given_at
-        if "consent_date" in of_list:
-            try:
-                given_at = read_date(of_list["consent_date"], self._zone)
-            except BadInput as error:
-                bad("consent_date", of_list["consent_date"], str(error))
-        if given_at is not None and given_at > self._now:
-            bad("consent_date", of_list.get("consent_date", given_at.date()), "is in the future")
-        return ConsentSaid(how=how, wording=str(of_list.get("consent_wording", all_of_them.wording)), given_at=given_at)
-
-
-def read_date(written: Any, zone: ZoneInfo) -> datetime:
-    """A day or moment as lists write it: `2026-04-01`, `2026/4/1 10:30`, `2026年4月1日`. Raises `BadInput`.
-
-    >>> read_date("2026年4月1日", ZoneInfo("Asia/Tokyo")).isoformat()
-    '2026-03-31T15:00:00+00:00'
-    """
-    plain = unicodedata.normalize("NFKC", str(written)).strip()
-    for form in ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y年%m月%d日", "%Y%m%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S"):
-        try:
-            return datetime.strptime(plain, form).replace(tzinfo=zone).astimezone(UTC)
-        except (ValueError, OverflowError):
-            continue
-    try:
-        found = datetime.fromisoformat(plain)
-        return (found.replace(tzinfo=zone) if found.tzinfo is None else found).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise BadInput("should be a date, such as 2026-04-01") from None
-
-
-def _no_address(said: Mapping[str, Any]) -> str:
-    name = said.get("name") or said.get("last_name")
-    if name and said.get("company"):
-        return "is empty: a card without an address gives nobody to write to; add one and import again"
-    return "is empty: every lead needs an address"
+            yield read
 
 
 def _without_what_is_known(lead: Lead, reading: Reading) -> Reading:

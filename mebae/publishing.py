@@ -54,7 +54,7 @@ def publish(
     publish_layouts(session, layout_files(root / "layouts"), now)
     publish_segments(session, segments)
     if publish_scoring(session, scoring, now):
-        log.warning("scoring.changed", cure="leads are scored as before until you run: mebae rescore")
+        log.warning("scoring.changed", cure="leads are not scored by it until you run: mebae rescore")
 
 
 def _publish_version(session: Session, one: Loaded, row: PublishedScenario | None, now: datetime) -> None:

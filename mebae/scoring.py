@@ -109,7 +109,8 @@ class Tally:
     version: str
     kept: dict[str, list[Kept]] = field(default_factory=dict)
     newest: int | None = None
-    """When the latest of all events occurred, counted or not."""
+    """When the latest of those events occurred that a rule looks at. The others move no lead, so that none is late for them:
+    not even for `Lead Created`, which in a backlog is later than all that the lead did."""
 
     @classmethod
     def of(cls, model: ScoringModel, events: Iterable[EventLike] = ()) -> Self:
@@ -125,18 +126,18 @@ class Tally:
         """
         if self.version != model.version:
             raise ValueError(f"the tally is of scoring model {self.version}, not of {model.version}: count it anew")
-        at = micros(event.occurred_at)
-        self.newest = at if self.newest is None else max(self.newest, at)
         changed = False
         counters = model.counters.get(event.name, ())
         if not counters or not is_human(event):
             return False
+        at = micros(event.occurred_at)
         properties = event.properties
         for counter in counters:
             if not any([test(properties) for test in counter.tests]):  # noqa: C419  (a generator costs more than the tests)
                 continue
             kept = _kept(counter.rule, at, event)
             if kept is not None:
+                self.newest = at if self.newest is None else max(self.newest, at)
                 changed |= _insert(self.kept.setdefault(counter.key, []), kept, counter, model.time_zone)
         return changed
 

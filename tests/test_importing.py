@@ -14,16 +14,8 @@ from sqlmodel import Session, col, select
 
 from mebae.columns import parse_mapping, read_mapping
 from mebae.errors import BadInput
-from mebae.importing import (
-    PROBLEMS_KEPT,
-    ROWS_AT_ONCE,
-    ConsentSaid,
-    ImportOptions,
-    ImportReport,
-    RowProblem,
-    import_leads,
-    read_date,
-)
+from mebae.import_rows import ConsentSaid, RowProblem, read_date
+from mebae.importing import PROBLEMS_KEPT, ROWS_AT_ONCE, ImportOptions, ImportReport, import_leads
 from mebae.sheets import readings, writing
 from mebae.store.companies import colleagues
 from mebae.store.consents import consents_of

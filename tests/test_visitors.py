@@ -251,3 +251,12 @@ def test_a_visitor_who_comes_back_just_now_is_not_forgotten(postgres_database: D
     )
     store(postgres_database, identify("i1", email=SATO, anonymous_id="anon"))
     assert [message_id for message_id, _ in did(postgres_database)] == ["p0", "p1"]
+
+
+def test_aliases_in_one_batch_follow_each_other(database: Database) -> None:
+    """From one id to the next, each of a lead that the event before it has just made or renamed."""
+    chain = [identify(f"a{n}", previous_id=f"u-{n}", user_id=f"u-{n + 1}") for n in range(3)]
+    apart = [identify(f"b{n}", previous_id=f"v-{n}", user_id=f"w-{n}") for n in range(3)]
+    store(database, identify("i0", user_id="u-0"), *chain, *apart, identify("i1", user_id="u-3", email=SATO))
+    assert sorted(database.read_now(lambda s: s.exec(select(Lead.user_id)).all()), key=str) == ["u-3", "w-0", "w-1", "w-2"]
+    assert did(database) == []

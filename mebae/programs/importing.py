@@ -14,7 +14,8 @@ from rich.table import Table
 from mebae import wiring
 from mebae.columns import parse_mapping, read_mapping
 from mebae.errors import BadInput
-from mebae.importing import ConsentSaid, ImportOptions, ImportReport, RowProblem, import_leads, read_date
+from mebae.import_rows import ConsentSaid, RowProblem, read_date
+from mebae.importing import ImportOptions, ImportReport, import_leads
 from mebae.programs.screen import screen
 from mebae.settings import Settings
 from mebae.sheets import writing

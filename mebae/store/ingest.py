@@ -97,8 +97,15 @@ def store_events(session: Session, incoming: Sequence[Incoming], now: datetime) 
 
 
 def _store_in_turn(session: Session, incoming: Sequence[Incoming], now: datetime) -> Stored:
-    """An alias speaks of a lead that the events before it may just have made: so those are stored first."""
-    cuts = [at for at, one in enumerate(incoming) if one.previous_id is not None and at > 0]
+    """An alias may speak of a lead that an event before it makes: then those before it are stored first."""
+    cuts: list[int] = []
+    named: set[str | None] = set()
+    if any(one.previous_id is not None for one in incoming):
+        for at, one in enumerate(incoming):
+            names = {one.who.user_id, one.who.email, one.previous_id} - {None}
+            if one.previous_id is not None and not names.isdisjoint(named):
+                cuts, named = [*cuts, at], set()
+            named |= names
     parts = [
         _store(session, incoming[start:end], now)
         for start, end in zip([0, *cuts], [*cuts, len(incoming)], strict=True)

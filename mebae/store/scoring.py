@@ -91,7 +91,7 @@ def stage_titles_of(session: Session) -> dict[str, str]:
 
 
 def publish_scoring(session: Session, loaded: LoadedScoring | None, now: datetime) -> bool:
-    """Publishes what the files say; whether another model than that is active, so that `mebae rescore` is due.
+    """Publishes what the files say; whether `mebae rescore` is due, as there are leads that are not scored by it.
 
     The first one ever is active at once. A file that is gone changes nothing.
     """
@@ -110,7 +110,7 @@ def publish_scoring(session: Session, loaded: LoadedScoring | None, now: datetim
     if current is None:
         session.add(PublishedScoring(active=loaded.version, published=loaded.version))
         session.flush()
-        return False
+        return session.exec(select(Lead.id).limit(1)).first() is not None
     current.published = loaded.version
     return current.active != current.published
 
