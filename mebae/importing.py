@@ -175,7 +175,7 @@ class _Import:
             lead = its.lead
             first = its.created and lead.last_seq == 0
             log.greet(its)
-            changed = its.learned | apply_traits(lead, self._news(lead, row.reading), self._now)
+            changed = its.learned | apply_traits(lead, self._news(lead, row.reading, known=not first), self._now)
             if changed and not first:
                 log.changed(lead, changed)
             message_id = self._message_id(lead)
@@ -203,8 +203,18 @@ class _Import:
             corrected.append(its if its != "new" or before is None else "unchanged" if before == said else "changed")
         return corrected
 
-    def _news(self, lead: Lead, reading: Reading) -> Reading:
-        """What of a row is new. A score of another system is an attribute of its own where a model reckons scores."""
+    def _news(self, lead: Lead, reading: Reading, *, known: bool) -> Reading:
+        """What of a row is new. A score of another system is an attribute of its own where a model reckons scores.
+
+        A lead that is known keeps its stage and qualification: last month's export would take it back from sales. Who means
+        to set them says so with `--map`.
+        """
+        if known:
+            meant = set(self._options.mapping.values())
+            kept = {name for name in ("stage", "qualification") if name in reading.columns and name not in meant}
+            if kept:
+                columns = {name: value for name, value in reading.columns.items() if name not in kept}
+                reading = Reading(columns, reading.attributes, reading.unreadable)
         if self._scores and "score" in reading.columns:
             columns = dict(reading.columns)
             theirs = columns.pop("score")

@@ -510,3 +510,25 @@ def test_long_lists_are_never_in_memory_whole(sqlite_database: Database, tmp_pat
             tracemalloc.stop()
 
     assert peak(20_000) < 1.5 * peak(2_000)
+
+
+def test_an_old_export_takes_no_lead_back_from_sales(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "old.csv"
+    file.write_text("email,stage,qualification\nsato@aoba.example,awareness,none\nmori@aoba.example,興味,mql\n")
+
+    def sales_took_it(session: Session) -> None:
+        session.add(Lead(email="sato@aoba.example", stage="consideration", qualification="sql", created_at=NOW, updated_at=NOW))
+
+    def standing(session: Session, email: str) -> tuple[str, str]:
+        lead = session.exec(select(Lead).where(Lead.email == email)).one()
+        return lead.stage, lead.qualification
+
+    database.write_now(sales_took_it)
+    report = import_leads(database, file, now=NOW)
+    assert (report.new, report.unchanged) == (1, 1)
+    assert database.read_now(standing, "sato@aoba.example") == ("consideration", "sql")
+    assert database.read_now(standing, "mori@aoba.example") == ("interest", "mql"), "of a new lead the list is all that is known"
+
+    meant = ImportOptions(mapping={"stage": "stage", "qualification": "qualification"})
+    assert import_leads(database, file, now=NOW, options=meant).changed == 1
+    assert database.read_now(standing, "sato@aoba.example") == ("awareness", "none")

@@ -160,7 +160,7 @@ class Cast:
 
 def choose_cast(session: Session) -> list[Member]:
     """40 leads: 36 whom the scenario takes, 4 whom it does not."""
-    inside = (col(Lead.industry).in_(("manufacturing", "construction")), Lead.qualification == "none")
+    inside = (col(Lead.industry_group).in_(("manufacturing", "construction")), Lead.qualification == "none")
     leads = session.exec(select(Lead).where(col(Lead.email).is_not(None)).order_by(col(Lead.id))).all()
     wanted = set(session.exec(select(Lead.id).where(*inside)).all())
     taken = _spread([lead for lead in leads if lead.id in wanted], 36)

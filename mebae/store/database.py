@@ -9,11 +9,10 @@ import asyncio
 import json
 import random
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -25,6 +24,7 @@ from sqlmodel import Session, create_engine, select
 
 from mebae.errors import DatabaseUnavailable
 from mebae.store.tables import Lead
+from mebae.store.turns import Turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,9 +52,8 @@ class Database:
         self.engine = _engine(url, threads)
         self._reading = self.engine.execution_options(mebae_reads=True)
         # SQLite lets one write at a time, and those that wait sleep up to 100 ms between two looks: 16 mails at once took
-        # 0.8 s each. A lock of our own hands over at once; only other processes still wait the slow way.
-        self._lock = threading.Lock()
-        self._one_writer: AbstractContextManager[Any] = self._lock if self.sqlite else nullcontext()
+        # 0.8 s each. A turn of our own hands over at once, to other processes too.
+        self._turns = Turns(None) if self.sqlite else None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="db")
 
     async def write(self, work: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -71,15 +70,16 @@ class Database:
 
     def write_now(self, work: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """`write`, in this thread."""
-        return self._run(self.engine, self._one_writer, lambda session: work(session, *args, **kwargs))
+        return self._run(self.engine, self._turns, lambda session: work(session, *args, **kwargs))
 
     def read_now(self, work: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """`read`, in this thread."""
-        return self._run(self._reading, nullcontext(), lambda session: work(session, *args, **kwargs))
+        return self._run(self._reading, None, lambda session: work(session, *args, **kwargs))
 
-    def _run(self, engine: Engine, turn: AbstractContextManager[Any], work: Callable[[Session], T]) -> T:
+    def _run(self, engine: Engine, turns: Turns | None, work: Callable[[Session], T]) -> T:
         for attempt in range(_TRIES):
             try:
+                turn = nullcontext() if turns is None else turns.turn(_BUSY)
                 with turn, Session(engine, expire_on_commit=False) as session, session.begin():
                     return work(session)
             except (OperationalError, InterfaceError, DBAPIError) as error:
@@ -105,11 +105,10 @@ class Database:
                 yield connection
                 connection.commit()
             return
-        if not self._lock.acquire(timeout=patience):
-            raise DatabaseUnavailable
+        assert self._turns is not None
         try:
-            with self._borrowed() as connection:
-                connection.execute(f"PRAGMA busy_timeout={int(patience * 1000)}")
+            with self._turns.turn(patience, need=True) as left, self._borrowed() as connection:
+                connection.execute(f"PRAGMA busy_timeout={int(left * 1000)}")
                 try:
                     connection.execute("BEGIN IMMEDIATE")
                     yield connection
@@ -118,8 +117,8 @@ class Database:
                     if connection.in_transaction:
                         connection.rollback()
                     connection.execute(f"PRAGMA busy_timeout={int(_BUSY * 1000)}")
-        finally:
-            self._lock.release()
+        except TimeoutError:
+            raise DatabaseUnavailable from None
 
     @contextmanager
     def _borrowed(self) -> Iterator[Any]:
@@ -136,6 +135,8 @@ class Database:
     def close(self) -> None:
         self._pool.shutdown(wait=True)
         self.engine.dispose()
+        if self._turns is not None:
+            self._turns.close()
 
 
 def lock_lead(session: Session, lead_id: int) -> Lead | None:
@@ -147,6 +148,12 @@ def lock_lead(session: Session, lead_id: int) -> Lead | None:
     return session.exec(query).first()
 
 
+def _file_of(url: str) -> Path | None:
+    """The file of a SQLite database; None for one in memory."""
+    path = url.removeprefix("sqlite:///")
+    return Path(path) if path and path != url and path != ":memory:" else None
+
+
 def _engine(url: str, threads: int) -> Engine:
     if not url.startswith("sqlite"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
@@ -154,9 +161,9 @@ def _engine(url: str, threads: int) -> Engine:
             url, pool_size=threads, max_overflow=2, pool_pre_ping=True, pool_recycle=1800, json_serializer=_to_json,
             connect_args=_POSTGRES_ANSWERS,
         )  # fmt: skip
-    path = url.removeprefix("sqlite:///")
-    if path and path != url:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path = _file_of(url)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         url,
         connect_args={"timeout": _BUSY, "check_same_thread": False},

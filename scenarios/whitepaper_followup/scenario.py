@@ -7,7 +7,7 @@ scenario = Scenario(
     title="ホワイトペーパーDL後フォロー",
     enters_on=downloaded("whitepaper-*"),
     key=entry.content,  # one journey for each paper that the lead downloads
-    audience=lead.industry.in_("manufacturing", "construction") & (lead.qualification == "none"),
+    audience=lead.industry_group.in_("manufacturing", "construction") & (lead.qualification == "none"),
     exits_when=lead.qualification == "sql",
     steps=[
         send("thanks"),
@@ -16,7 +16,7 @@ scenario = Scenario(
             when(lead.stage.at_least("consideration"), [send("comparison")]),
             when(
                 lead.score >= 50,
-                [send(choose(lead.industry, {"manufacturing": "case-mfg"}, otherwise="case"), id="case-study")],
+                [send(choose(lead.industry_group, {"manufacturing": "case-mfg"}, otherwise="case"), id="case-study")],
             ),
             otherwise=[send("basics")],
         ),
