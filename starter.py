@@ -14,8 +14,11 @@ from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.markup import escape
 
 from mebae import wiring
+from mebae.beside import load_beside
+from mebae.events import canonical
 from mebae.logs import configure_logging
 from mebae.programs.screen import journeys_table, local, properties, run_command, screen
 from mebae.starting import EntryRefused, JourneyLine, Started, list_journeys, signal, start
@@ -61,6 +64,8 @@ def signal_command(
     """Stores an event of a lead. The worker takes it to the journeys that listen for it."""
     stored = _run(signal(email, event, properties=properties(prop or []), message_id=message_id))
     screen().print("[green]✓[/] stored" if stored else "[yellow]●[/] known already: nothing changed")
+    if slip := load_beside(wiring.load_settings().scenarios).known.wrong_event(canonical(event)):
+        screen().print(f"[yellow]●[/] {escape(slip)} (kept all the same)", soft_wrap=True)
 
 
 @commands.command("list")
@@ -73,7 +78,8 @@ def list_command(
     """Lists journeys."""
     lines = _run(list_journeys(scenario=scenario, lead=lead, status=status, limit=limit))
     if lines:
-        screen().print(journeys_table(lines, wiring.load_settings().time_zone))
+        console = screen()
+        console.print(journeys_table(lines, wiring.load_settings().time_zone, console.width))
     else:
         screen().print("no journeys")
 

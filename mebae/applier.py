@@ -34,7 +34,9 @@ from mebae.store.tables import IntakeRow
 log = structlog.get_logger()
 
 EVENTS_AT_ONCE = 500
-"""Events of one transaction (a request is never split): on SQLite nobody else writes meanwhile."""
+"""Events of one transaction (a request is never split)."""
+EVENTS_AT_ONCE_ON_SQLITE = 100
+"""Nobody else writes there meanwhile, and every answer of the server waits for its commit."""
 BYTES_AT_ONCE = 4 * 1024 * 1024
 IDLE = 0.1
 """Seconds between looks when nothing waits."""
@@ -106,7 +108,8 @@ class Applier:
         """One chunk; if it fails, its requests one by one, so that what is wrong with one holds up no other. How many went."""
         now = asyncio.get_running_loop().time()
         aside = [id for id, (until, _) in self._aside.items() if until > now]
-        requests = await self._database.read(waiting, aside)
+        most = EVENTS_AT_ONCE_ON_SQLITE if self._database.sqlite else EVENTS_AT_ONCE
+        requests = await self._database.read(waiting, aside, most=most)
         if not requests:
             return 0
         try:

@@ -66,4 +66,7 @@ def load_beside(home: Path) -> Beside:
     if segments is not None:
         known = replace(known, segments=tuple(segment.id for segment in segments))
     others = {name: read(lambda reader=reader: reader(home, known)) for name, reader in READERS.items()}  # type: ignore[misc]
+    forms = others.get(FORMS_FILE)
+    if isinstance(forms, dict):
+        known = replace(known, forms=tuple(forms))
     return Beside(known, plan, scoring, segments, others, tuple(problems))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from mebae.conditions import (
@@ -168,6 +168,8 @@ class Checker:
             for value in given:
                 if "*" not in value:
                     self.value(f"lead.{spec.property}", value, id, place)
+        if spec.verb == "submitted":
+            self._forms(given, id, place)
         if spec.names != "mail":
             return pattern
         meant: list[str] = []
@@ -184,6 +186,14 @@ class Checker:
         unique = tuple(dict.fromkeys(meant))
         names: Match = unique[0] if len(unique) == 1 else unique
         return pattern.model_copy(update={"where": {**pattern.where, "mail": names}})
+
+    def _forms(self, given: Sequence[str], id: str | None, place: str) -> None:
+        """A form that forms.py does not have may be of another page, unless it is called nearly like one that it has."""
+        known = tuple(self.known.forms or ())
+        for name in given:
+            if "*" not in name and name not in known and any(_slip(name, other) for other in known):
+                cure = f"{did_you_mean(name, known)} (a form that is not in forms.py needs a name less like it)"
+                self.report(id, f"{place}{name!r} is no form of forms.py{cure}")
 
     def _report_unsent(self, verb: str, name: str, id: str | None, place: str, awaited: bool) -> None:
         known = [*self.sends, *(mail for mails in self.sends.values() for mail in mails)]

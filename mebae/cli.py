@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -257,7 +258,7 @@ def list_leads(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 20,
     stage: Annotated[str | None, typer.Option(help="Only those at this stage, such as interest.")] = None,
     qualification: Annotated[str | None, typer.Option(help="Only those that are none, mql, accepted, sql, …")] = None,
-    segment: Annotated[str | None, typer.Option(help="Only the members of this segment, as of its last sweep.")] = None,
+    segment: Annotated[str | None, typer.Option(help="Only the leads that are in this segment now.")] = None,
     excluded: Annotated[bool, typer.Option("--excluded", help="Only those that the scoring model keeps out, with the reasons.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -313,4 +314,4 @@ def quarantine_release(
 def main() -> None:
     """Where the command begins."""
     configure_logging(quiet=True)
-    run_command(commands)
+    run_command(partial(commands, prog_name="mebae"))

@@ -66,6 +66,11 @@ class Columns:
     """For each: a field, None for an attribute under the heading's name, `lead.x`, or `ignore`."""
     line: int
 
+    @property
+    def kept(self) -> list[str]:
+        """The headings that neither mean something by themselves nor were given a meaning."""
+        return [name for name, its in zip(self.headings, self.fields, strict=True) if name and its is None]
+
     def heading_of(self, field: str) -> str | None:
         """The heading under which this field stands."""
         return next((name for name, its in zip(self.headings, self.fields, strict=True) if its == field), None)

@@ -32,7 +32,7 @@ class AuthoringError(MebaeError, TypeError):
 
 
 class Problem(BaseModel):
-    """One thing wrong with a scenario: where, what, and the cure."""
+    """One thing wrong with a scenario or a file beside it: where, what, and the cure."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,9 +40,14 @@ class Problem(BaseModel):
     step: str | None = None
     message: str
 
+    @property
+    def part(self) -> str:
+        """What of the file it is about, in words; empty for the whole."""
+        what = "rule" if self.file.endswith("scoring.py") else "step"
+        return f"{what} '{self.step}'" if self.step else ""
+
     def __str__(self) -> str:
-        place = f"{self.file}: step '{self.step}'" if self.step else self.file
-        return f"{place}: {self.message}"
+        return ": ".join(filter(None, (self.file, self.part, self.message)))
 
 
 class ScenarioError(MebaeError):
@@ -51,6 +56,10 @@ class ScenarioError(MebaeError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    @property
+    def counted(self) -> str:
+        return "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
 
 
 class NotFound(MebaeError):

@@ -49,6 +49,8 @@ class ImportReport(BaseModel):
     """Rows with a problem or more."""
     consents: int = 0
     """Rows that brought a consent."""
+    kept: list[str] = []
+    """The headings that mean nothing by themselves: their columns are kept as attributes under these names."""
     problems: list[RowProblem] = []
     """The first 1,000."""
     found: int = 0
@@ -102,6 +104,7 @@ def import_leads(
     list_name = clean_text(list_name or path.stem).strip()[:LONGEST_ID] or "import"
     table, columns = find_columns(path, readings(path, options.sheet), options.mapping, options.must_have)
     work = _Import(database, list_name, options, now, on_problem)
+    work.report.kept = columns.kept
     total = max(table.count() - columns.line, 0) if progress is not None else 0
     for rows in _chunks(work.rows(table, columns)):
         work.store(rows)

@@ -130,8 +130,8 @@ class Preview:
         self.freed.take(other.freed)
 
     def trim(self) -> None:
-        self.up = heapq.nlargest(SHOWN, self.up)
-        self.down = heapq.nsmallest(SHOWN, self.down)
+        self.up = heapq.nsmallest(SHOWN, self.up, key=lambda one: (-one.by, -one.after, one.name))
+        self.down = heapq.nsmallest(SHOWN, self.down, key=lambda one: (one.by, one.after, one.name))
 
 
 @dataclass

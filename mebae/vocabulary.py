@@ -30,6 +30,8 @@ class Vocabulary:
     topics: Collection[str] | None = None
     exclusions: Collection[str] | None = None
     segments: Collection[str] | None = None
+    forms: Collection[str] | None = None
+    """Those of forms.py. A page of its own may send others, so that only a slip in one of these is told."""
     plan: TrackingPlan | None = None
 
     @classmethod

@@ -142,7 +142,7 @@ async def _until_told(work: Callable[[], Awaitable[None]]) -> int:
     except asyncio.CancelledError:
         return 0
     except ScenarioError as error:
-        print(f"{len(error.problems)} problem(s), so nothing was started:\n{error}", file=sys.stderr, flush=True)
+        print(f"{error.counted}, so nothing was started:\n{error}", file=sys.stderr, flush=True)
         return 2
     except MebaeError as error:
         print(str(error), file=sys.stderr, flush=True)

@@ -444,6 +444,12 @@ def test_dates_as_lists_write_them(text: str) -> None:
 # Looking before leaping -----------------------------------------------------------------------------------------------
 
 
+def test_headings_that_mean_nothing_by_themselves_are_named(database: Database, tmp_path: Path) -> None:
+    path = written(tmp_path, "email,ご所属,備考,役職,lead.plan\nhanako@example.com,青葉精機,,部長,team\n")
+    report = import_leads(database, path, now=NOW, options=ImportOptions(mapping={"備考": "ignore"}, dry_run=True))
+    assert report.kept == ["ご所属"]
+
+
 def test_dry_run_says_all_and_writes_nothing(database: Database, tmp_path: Path) -> None:
     import_leads(
         database,

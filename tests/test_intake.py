@@ -518,7 +518,9 @@ async def test_poison_and_bombs_cost_the_server_little_memory_and_no_answers(sql
                 for body, status in [
                     (bomb, 413),
                     (gzip.compress(b" " * 5_000_000), 400),
-                    (b"[" * 4_000_000, 400),
+                    (b"[" * 500_000, 400),
+                    (b"[" * 4_000_000, 413),
+                    (gzip.compress(b'{"batch":[' + b"[]," * 1_700_000 + b"1]}"), 413),
                     *((poisoned_batch(poison), 200) for poison in [*POISON, "depth 1000"]),
                 ]:
                     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

@@ -319,6 +319,18 @@ def test_what_a_lead_calls_itself_is_no_markup_and_breaks_no_line(diary: Diary) 
     assert "\x1b[31ma" not in text
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_list_keeps_addresses_and_stages_whole_in_a_terminal_that_is_not_wide(diary: Diary, width: int) -> None:
+    long = "abe.daisuke@wakasa-denso.example"
+    diary.is_someone(long, name="阿部 大輔", company="株式会社若狭電装", title="製造部長")
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    say_list(diary.database.read_now(lead_list, NOW), "Asia/Tokyo", console, excluded=False)
+    text = out.getvalue()
+    assert all(word in text for word in (long, "株式会社若狭電装", "阿部 大輔", "部長", "awareness")), text
+    assert all(cells(line) <= width for line in text.splitlines())
+
+
 @pytest.fixture
 def shell(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Diary:
     """A database that the commands find."""

@@ -771,8 +771,17 @@ def test_the_command_asks_after_it_has_said_who_would_move(project: Project) -> 
     sato = lead_of(project.database, "sato@aoba.example")
     assert (sato.score, sato.qualification) == (80, "mql")
 
-    assert "no lead is left to be scored" in project.run("rescore")
+    assert "every lead is scored by model" in project.run("rescore")
     assert "2 leads are scored" in project.run("rescore", "--again", "--yes", "--wake-journeys")
+
+
+def test_leads_that_move_equally_far_are_named_from_the_top(project: Project) -> None:
+    for who in ("b@aoba.example", "a@aoba.example"):
+        store(project.database, identified(who), page(who, "/pricing", NOW))
+    project.points(60)
+    said = project.run("rescore", "--dry-run")
+    named = [line.split()[0] for line in said.splitlines() if line.endswith("+30") and "@" in line]
+    assert named == ["sato@aoba.example", "a@aoba.example", "b@aoba.example"]
 
 
 def test_a_stage_that_leads_move_to_is_named_by_its_title(project: Project) -> None:
@@ -790,7 +799,7 @@ def test_a_broken_model_changes_nothing_and_says_what_is_wrong(project: Project)
     (project.root / "scenarios" / "scoring.py").write_text(WRITTEN.replace("POINTS", "'many'"))
     assert "料金ページ" in project.run("rescore", "--yes", code=1)
     (project.root / "scenarios" / "scoring.py").unlink()
-    assert "no lead is left" in project.run("rescore", "--yes")  # what is published stays
+    assert "every lead is scored" in project.run("rescore", "--yes")  # what is published stays
 
 
 def test_without_any_model_the_command_says_what_to_write(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -697,7 +697,7 @@ def test_every_problem_is_reported_at_once_with_its_rule_and_the_nearest_name() 
         compile_scoring(written, file="scenarios/scoring.py", mapping=table, mapping_file="scenarios/mapping.csv")
     text = str(caught.value)
     for expected in (
-        "scenarios/scoring.py: step 'rank': the rule 'rank' is there 2 times",
+        "scenarios/scoring.py: rule 'rank': the rule 'rank' is there 2 times",
         "the stage 'warm' is there 2 times",
         "scenarios/mapping.csv gives the rank '役員', which is none of ranks=[…]",
         "'Asia/Tokio' is not a time zone",

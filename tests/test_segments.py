@@ -241,6 +241,12 @@ def test_members_are_listed_and_exported(house: Path) -> None:
         assert book.read(2) == b"PK", "a workbook, as its name says"
 
 
+def test_the_list_of_leads_asks_a_segment_as_of_now_before_any_sweep(house: Path) -> None:
+    said = run("leads", "--segment", "hot", "--limit", "1")
+    assert "1 of 6" in said
+    assert "lead4@aoba.example" not in run("leads", "--segment", "hot")
+
+
 def test_an_unknown_segment_is_answered_with_the_nearest(house: Path) -> None:
     with pytest.raises(Exception, match="segment 'hott' not found, did you mean 'hot'"):
         run("segments", "show", "hott")
@@ -253,8 +259,8 @@ def test_a_sweep_by_hand_and_what_it_would_do(house: Path) -> None:
     assert "hot 50点以上: 6 would join, 0 would leave" in said
     assert "lead5@aoba.example" in said
     assert "Nothing was changed." in said
-    assert "1 segments: 6 leads joined, 0 left" in run("sweep", "hot")
-    assert "1 segments: 0 leads joined, 0 left" in run("sweep")
+    assert "1 segment: 6 leads joined, 0 left" in run("sweep", "hot")
+    assert "1 segment: 0 leads joined, 0 left" in run("sweep")
     hot = next(line for line in run("segments").splitlines() if line.startswith("hot"))
     assert hot.split()[1:3] == ["6", "6"]
 

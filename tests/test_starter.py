@@ -28,7 +28,7 @@ NOW = datetime(2026, 4, 1, 1, 0, tzinfo=UTC)
 
 def leads(session: Session) -> None:
     for email, industry in (("sato@aoba.example", "manufacturing"), ("kato@minato.example", "retail")):
-        session.add(Lead(email=email, industry=industry, created_at=NOW, updated_at=NOW))
+        session.add(Lead(email=email, industry=industry, industry_group=industry, created_at=NOW, updated_at=NOW))
 
 
 @pytest.fixture
@@ -87,6 +87,8 @@ async def test_the_command_starts_tells_and_lists(temporal: DevServer, settings:
     assert (code, "stored" in out) == (0, True)
     code, out, _ = await command("signal", "sato@aoba.example", "Page Viewed", "--prop", "path=/pricing", "--message-id", "web-1")
     assert (code, "known already" in out) == (0, True)
+    code, out, _ = await command("signal", "sato@aoba.example", "Page Viwed", "--prop", "path=/pricing")
+    assert (code, "no event is called 'Page Viwed', did you mean 'Page Viewed'?" in out) == (0, True)
     code, out, _ = await command("list", "--status", "open")
     assert (code, "sato@aoba.example" in out) == (0, True)
 

@@ -29,6 +29,7 @@ from mebae.authoring import (
     send,
     set_lead,
     stage_reached,
+    submitted,
     tracked,
     wait_for,
     wait_until,
@@ -176,12 +177,12 @@ def test_rules_of_the_scoring_model_are_held_to_the_properties() -> None:
     with pytest.raises(ScenarioError) as caught:
         compile_scoring(written, file="scenarios/scoring.py", plan=PLAN)
     assert str(caught.value).splitlines() == [
-        "scenarios/scoring.py: step 'slip': event.plann: 'Trial Started' has no property 'plann', did you mean 'plan'?",
-        "scenarios/scoring.py: step 'value': event.plan: 'plan' of 'Trial Started' is never 'solo'; known: business, team",
-        "scenarios/scoring.py: step 'kind': event.name: 'name' of 'Trial Started' is a text, 5 is none",
-        "scenarios/scoring.py: step 'where': event.paied: 'Trial Started' has no property 'paied', did you mean 'paid'?",
-        "scenarios/scoring.py: step 'once': event.plam: 'Trial Started' has no property 'plam', did you mean 'plan'?",
-        "scenarios/scoring.py: step 't': no event is called 'Trial Stated', did you mean 'Trial Started'?",
+        "scenarios/scoring.py: rule 'slip': event.plann: 'Trial Started' has no property 'plann', did you mean 'plan'?",
+        "scenarios/scoring.py: rule 'value': event.plan: 'plan' of 'Trial Started' is never 'solo'; known: business, team",
+        "scenarios/scoring.py: rule 'kind': event.name: 'name' of 'Trial Started' is a text, 5 is none",
+        "scenarios/scoring.py: rule 'where': event.paied: 'Trial Started' has no property 'paied', did you mean 'paid'?",
+        "scenarios/scoring.py: rule 'once': event.plam: 'Trial Started' has no property 'plam', did you mean 'plan'?",
+        "scenarios/scoring.py: rule 't': no event is called 'Trial Stated', did you mean 'Trial Started'?",
     ]
 
 
@@ -285,6 +286,7 @@ OWN = Vocabulary(
     topics=("quality",),
     exclusions=("競合",),
     segments=("dormant",),
+    forms=("whitepaper-request", "contact"),
 )
 
 
@@ -325,6 +327,16 @@ def test_words_that_the_users_files_do_not_have_are_told_with_their_step() -> No
         f"{FILE}: step 'mail/set_lead': 'wram' is no stage, did you mean 'warm'?",
         f"{FILE}: step 'mail/branch': 'hot' is no stage; known: cold, warm",
         f"{FILE}: step 'mail/branch': '部 長' is no rank of scoring.py, did you mean '部長'?",
+    ]
+
+
+def test_a_slip_in_the_name_of_a_form_is_told_and_a_form_of_another_page_is_not() -> None:
+    steps = [wait_for(on(submitted("contct"), [send("a")]), on(submitted("survey-2026")), within=days(3))]
+    found = refused(Scenario("trial", enters_on=submitted(["whitepaper-reqest", "whitepaper-*"]), steps=steps), OWN)
+    cure = "(a form that is not in forms.py needs a name less like it)"
+    assert found == [
+        f"{FILE}: 'whitepaper-reqest' is no form of forms.py, did you mean 'whitepaper-request'? {cure}",
+        f"{FILE}: step 'start/wait_for': 'contct' is no form of forms.py, did you mean 'contact'? {cure}",
     ]
 
 

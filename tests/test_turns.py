@@ -81,7 +81,7 @@ def test_who_comes_now_and_then_does_not_wait_for_those_that_never_pause(shared:
 
 
 def test_one_that_is_killed_while_it_writes_holds_up_nobody(shared: Database) -> None:
-    for _ in range(5):
+    for _ in range(2):
         with somebody_writing(shared.url):
             time.sleep(0.05)
         began = time.monotonic()

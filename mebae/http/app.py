@@ -50,6 +50,7 @@ def create_app(
     for router in extra_routers:
         app.include_router(router)
     app.add_exception_handler(HttpError, _refusal)
+    app.add_exception_handler(404, _no_path)
     app.add_exception_handler(DatabaseUnavailable, _away)
     app.add_exception_handler(SQLAlchemyError, _away)
     app.add_middleware(HotPaths, intake=intake)
@@ -76,6 +77,19 @@ async def _refusal(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HttpError)
     log.warning("http.refused", status=error.status, code=error.code)
     return _response(refusal(error))
+
+
+async def _no_path(_request: Request, _error: Exception) -> Response:
+    return _response(
+        refusal(
+            HttpError(
+                404,
+                "no-such-path",
+                "There is nothing at this path. Send events to /v1/batch, /v1/track, /v1/identify, /v1/page, /v1/screen, "
+                "/v1/group or /v1/alias, and forms to /forms/<form>.",
+            )
+        )
+    )
 
 
 async def _away(_request: Request, error: Exception) -> Response:

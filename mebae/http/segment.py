@@ -84,7 +84,7 @@ def read_batch(
     """Reads the body of a batch, or (with a kind) of a single event.
 
     `public`: it came with a key that anybody can read in a page, so score, stage and qualification are left out of the traits,
-    and no consent is taken from it. `received` is the machine's time, `size` the body's bytes. `HttpError` only where there is
+    no consent is taken from it, and it gives no known lead another address or name. `received` is the machine's time, `size` the body's bytes. `HttpError` only where there is
     nothing to read at all.
     """
     events: Any = [body] if kind is not None else body.get("batch")
@@ -147,7 +147,7 @@ class _Reader:
         traits = _object(context, "traits")
         if kind != "group":
             traits = traits | _object(event, "traits")
-        who = _who(event, traits, properties if kind in _SAYS_WHO else {}, moves=kind == "identify")
+        who = _who(event, traits, properties if kind in _SAYS_WHO else {}, moves=kind == "identify" and not self._public)
         previous = None
         if kind == "alias":
             who, previous = _renamed(event, who)
@@ -176,6 +176,7 @@ class _Reader:
                 "who": who,
                 "traits": kept,
                 "previous_id": previous,
+                "renames": not self._public,
                 "source": source,
                 "campaign": campaign,
                 "consent": None if self._public else _consent(context),

@@ -85,17 +85,17 @@ def registered(root: Path) -> list[str] | None:
 def _show_problems(problems: list[Problem]) -> None:
     console = screen()
     for problem in problems:
-        step = f" [cyan]step '{escape(problem.step)}'[/]" if problem.step else ""
+        part = f" [cyan]{escape(problem.part)}[/]" if problem.part else ""
         console.print(
-            f"[bold red]✗[/] [bold]{escape(problem.file)}[/]{step}: {escape(problem.message)}", soft_wrap=True
+            f"[bold red]✗[/] [bold]{escape(problem.file)}[/]{part}: {escape(problem.message)}", soft_wrap=True
         )
-    console.print(f"{len(problems)} problem(s)", style="red")
+    console.print(ScenarioError(problems).counted, style="red")
 
 
 def _table(loaded: list[Loaded]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("", "scenario", "version", "steps", "mails", "languages", "title"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name in ("scenario", "version"), overflow="fold")
     for one in loaded:
         mails = {mail for mail, _ in one.mails}
         languages = sorted({language or "any" for _, language in one.mails})

@@ -25,6 +25,9 @@ from mebae.tracking_loading import EVENTS_FILE, load_plan
 SHOWN = 100
 """Names that are listed; more than that are a name with something in it that belongs into a property."""
 
+NARROW = 100
+"""Columns of a terminal below which the day of the last event must do."""
+
 Findings = dict[str, Counter[Finding]]
 """What is not as planned, by the name of the event: how many of the sample."""
 
@@ -57,7 +60,7 @@ def show_events(since: str | None, sample: int) -> None:
     if not seen:
         console.print("No events yet." if start is None else f"No events since {local(start, zone)}.")
     else:
-        console.print(_names(seen, plan, zone))
+        console.print(_names(seen, plan, zone, is_narrow=console.width < NARROW))
         if len(seen) > SHOWN:
             console.print(
                 f"… and {len(seen) - SHOWN} more names: what differs from event to event belongs into a property"
@@ -95,13 +98,15 @@ def _bar(console: Console) -> Progress:
     return Progress(TextColumn("looking at the latest"), BarColumn(), console=console, transient=True)
 
 
-def _names(seen: Sequence[Seen], plan: TrackingPlan, zone: str) -> Table:
+def _names(seen: Sequence[Seen], plan: TrackingPlan, zone: str, *, is_narrow: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "event", "title"):
-        table.add_column(name, overflow="fold")
+    longest = max(len(one.name) for one in seen[:SHOWN])
+    table.add_column("")
+    table.add_column("event", overflow="fold", min_width=min(longest, 24))
+    table.add_column("title", overflow="fold")
     for name in ("times", "leads", "anonymous"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("first", "last"):
+    for name in ("last",) if is_narrow else ("first", "last"):
         table.add_column(name, no_wrap=True)
     for one in seen[:SHOWN]:
         planned = plan.events.get(one.name)
@@ -109,7 +114,7 @@ def _names(seen: Sequence[Seen], plan: TrackingPlan, zone: str) -> Table:
         title = planned.title if planned is not None and planned.is_own else ""
         table.add_row(
             mark, escape(one.name), escape(title), f"{one.times:,}", f"{one.leads:,}", f"{one.anonymous:,}",
-            local(one.first, zone), local(one.last, zone),
+            *([local(one.last, zone)[:10]] if is_narrow else [local(one.first, zone), local(one.last, zone)]),
         )  # fmt: skip
     return table
 

@@ -29,10 +29,11 @@ def forms(id: str | None, url: str | None) -> None:
         console.print(f"There are no forms: write scenarios/{FORMS_FILE}, as docs/how-to/forms.md shows.")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("form", "posted to", "required", "consent", "then", "title"):
-        table.add_column(name, overflow="fold")
+    for name in ("form", "required", "consent", "then", "title"):
+        table.add_column(name, no_wrap=name == "form", overflow="fold")
     for form in found.values():
         agree = form.consent.field if form.consent is not None else ""
-        cells = (form.id, f"{address}/forms/{form.id}", ", ".join(form.required), agree, form.redirect, form.title)
+        cells = (form.id, ", ".join(form.required), agree, form.redirect, form.title)
         table.add_row(*map(escape, cells))
     console.print(table)
+    console.print(f"Pages post them to {escape(address)}/forms/<form>; `mebae forms <form>` prints the HTML.", soft_wrap=True)

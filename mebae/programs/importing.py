@@ -125,6 +125,13 @@ def _say(report: ImportReport, file: Path, dry_run: bool, report_file: Path | No
         f"{mark} {escape(str(file))}: {report.rows} rows, {report.new} new, {report.changed} changed, "
         f"{report.unchanged} unchanged, {report.left_out} left out{consents}"
     )
+    if report.kept:
+        one = report.kept[0]
+        console.print(
+            f"Kept as attributes under their headings: {escape(', '.join(report.kept))}. To give one a meaning, or to leave it out: "
+            f"--map '{escape(one)}=company', --map '{escape(one)}=ignore'",
+            soft_wrap=True,
+        )
     if dry_run:
         console.print("This was a dry run: nothing was written.")
     if not report.problems:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mebae import wiring
-from mebae.programs.screen import local, screen
+from mebae.programs.screen import WIDE, local, screen
 from mebae.reports.explaining import Explained, distance_words, value_words
 from mebae.reports.finding import lead_of
 from mebae.reports.lead import report
@@ -344,9 +344,17 @@ def say_list(found: LeadList, zone: str, console: Console, *, excluded: bool) ->
     if not found.leads:
         console.print(quiet("no lead is kept out" if excluded else "no lead is like that"))
         return
+    console.print(_list(found, zone, excluded) if console.width >= WIDE else _list_in_two_lines(found, zone, excluded))
+    if excluded:
+        console.print(quiet(f"{found.in_all} kept out: " + ", ".join(f"{rule} {count}" for rule, count in found.excluded.items())))
+    elif found.in_all > len(found.leads):
+        console.print(quiet(f"{len(found.leads)} of {found.in_all}; --limit shows more"))
+
+
+def _list(found: LeadList, zone: str, excluded: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     last = "excluded as" if excluded else "last active"
-    for name in ("lead", "name", "company", "title", "score", "stage", "qualification", last):
+    for name in ("lead", "name", "company", "title", "score", "stage", "qualified", last):
         table.add_column(name, justify="right" if name == "score" else "left", overflow="fold")
     for line in found.leads:
         title = f"{line.title} ({line.rank})" if line.title and line.rank and line.rank != line.title else line.title or line.rank
@@ -355,10 +363,23 @@ def say_list(found: LeadList, zone: str, console: Console, *, excluded: bool) ->
             Text(line.stage), _upper(line.qualification),
             Text(", ".join(line.excluded)) if excluded else local(line.active_at, zone),
         )  # fmt: skip
-    console.print(table)
-    if excluded:
-        console.print(quiet(f"{found.in_all} kept out: " + ", ".join(f"{rule} {count}" for rule, count in found.excluded.items())))
-    elif found.in_all > len(found.leads):
-        console.print(quiet(f"{len(found.leads)} of {found.in_all}; --limit shows more"))
+    return table
+
+
+def _list_in_two_lines(found: LeadList, zone: str, excluded: bool) -> Table:
+    """For a terminal that is not wide: neither an address nor a word is broken in the middle as long as it fits at all."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("lead\ncompany", overflow="fold")
+    table.add_column("name\ntitle", overflow="fold")
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("stage\nqualified", no_wrap=True)
+    table.add_column("excluded as" if excluded else "last active", no_wrap=not excluded, overflow="fold")
+    for line in found.leads:
+        table.add_row(
+            Text(f"{line.called}\n{line.company or ''}"), Text(f"{line.name or ''}\n{line.rank or line.title or ''}"), str(line.score),
+            Text(f"{line.stage}\n{_upper(line.qualification)}"),
+            Text(", ".join(line.excluded)) if excluded else local(line.active_at, zone)[:10],
+        )  # fmt: skip
+    return table
 
 

@@ -43,7 +43,7 @@ def rescore_leads(*, yes: bool, dry_run: bool, again: bool, wake: bool, processe
         if not left:
             if not dry_run:
                 rescore(database, new, clock=lambda: wiring.world_now(settings), processes=0)
-            screen().print(f"[green]✓[/] no lead is left to be scored by model {new.version} (--again counts all anew)")
+            screen().print(f"[green]✓[/] every lead is scored by model {new.version}: nothing to do (--again counts all anew)")
             return True
         _say_what_changed(active, new, left)
         with _bar("looking who would move", left) as moved:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from mebae.starting import JourneyLine
 
 
+WIDE = 140
+"""Columns of a terminal from which on a line of a long table fits; with fewer it takes two."""
+
+
 def screen() -> Console:
     """Where a command says what it has to say. Without a terminal lines are not cut: somebody greps them."""
     console = Console(highlight=False)
@@ -66,8 +70,10 @@ def _value(text: str) -> Scalar:
     return value if isinstance(value, (bool, int, float, str)) else text
 
 
-def journeys_table(lines: Sequence[JourneyLine], zone: str) -> Table:
-    """Journeys as a table."""
+def journeys_table(lines: Sequence[JourneyLine], zone: str, width: int = WIDE) -> Table:
+    """Journeys as a table; in a terminal that is not wide two lines each, so that ids stay whole."""
+    if width < WIDE:
+        return _journeys_in_two_lines(lines, zone)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("entry", "scenario", "lead", "status", "step", "waiting for", "until", "entered", "outcome"):
         table.add_column(name, no_wrap=name in ("entry", "status", "until", "entered"), overflow="fold")
@@ -77,5 +83,19 @@ def journeys_table(lines: Sequence[JourneyLine], zone: str) -> Table:
         table.add_row(
             str(line.entry), line.scenario, line.lead, status, line.step, line.waiting_for,
             local(line.deadline, zone), local(line.entered_at, zone), outcome,
+        )  # fmt: skip
+    return table
+
+
+def _journeys_in_two_lines(lines: Sequence[JourneyLine], zone: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("entry", "scenario\nlead", "status\noutcome", "step\nwaiting for", "entered\nuntil"):
+        table.add_column(name, no_wrap=name in ("entry", "entered\nuntil"), overflow="fold")
+    for line in lines:
+        status = f"{line.status}, paused" if line.paused else line.status
+        outcome = " ".join(filter(None, (line.outcome, f"({line.reason})" if line.reason else None)))
+        table.add_row(
+            str(line.entry), f"{line.scenario}\n{line.lead}", f"{status}\n{outcome}", f"{line.step}\n{line.waiting_for}",
+            f"{local(line.entered_at, zone)}\n{local(line.deadline, zone)}",
         )  # fmt: skip
     return table

@@ -14,7 +14,8 @@ from mebae.errors import BadInput, did_you_mean
 from mebae.reports.finding import called
 from mebae.reports.lead import score_now
 from mebae.store.scoring import stages_of
-from mebae.store.tables import Lead, SegmentMember, SegmentRow
+from mebae.store.segments import belongs, saved_segments
+from mebae.store.tables import Lead
 from mebae.words import QUALIFICATIONS
 
 _MORE = 50
@@ -60,7 +61,7 @@ def lead_list(
     excluded: bool = False,
 ) -> LeadList:
     """The leads with the most points, of those that are asked for. `BadInput` for a word that means nothing."""
-    where = _where(session, stage, qualification, segment, excluded)
+    where = _where(session, now, stage, qualification, segment, excluded)
     in_all = session.exec(select(func.count(col(Lead.id))).where(*where)).one()
     query = select(Lead).where(*where).order_by(col(Lead.score).desc(), col(Lead.id)).limit(limit + _MORE)
     lines = [_line(session, lead, now) for lead in session.exec(query)]
@@ -69,7 +70,7 @@ def lead_list(
 
 
 def _where(
-    session: Session, stage: str | None, qualification: str | None, segment: str | None, excluded: bool
+    session: Session, now: datetime, stage: str | None, qualification: str | None, segment: str | None, excluded: bool
 ) -> list[ColumnElement[bool]]:
     where: list[Any] = [col(Lead.erased_at).is_(None)]
     if stage is not None:
@@ -79,8 +80,9 @@ def _where(
         _check("qualification", qualification, QUALIFICATIONS)
         where.append(Lead.qualification == qualification)
     if segment is not None:
-        _check("segment", segment, session.exec(select(SegmentRow.segment)).all())
-        where.append(col(Lead.id).in_(select(SegmentMember.lead_id).where(SegmentMember.segment == segment)))
+        saved = {one.id: one for one in saved_segments(session)}
+        _check("segment", segment, saved)
+        where.append(belongs(session, saved[segment], now))
     if excluded:
         where.append(col(Lead.excluded) != [])
     return where

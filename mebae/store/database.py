@@ -53,7 +53,7 @@ class Database:
         self._reading = self.engine.execution_options(mebae_reads=True)
         # SQLite lets one write at a time, and those that wait sleep up to 100 ms between two looks: 16 mails at once took
         # 0.8 s each. A turn of our own hands over at once, to other processes too.
-        self._turns = Turns(None) if self.sqlite else None
+        self._turns = Turns(_file_of(url)) if self.sqlite else None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="db")
 
     async def write(self, work: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -70,6 +70,8 @@ class Incoming(BaseModel):
     traits: dict[str, Any] = {}
     previous_id: str | None = None
     """Of an alias: the anonymous id or user id that this lead was known by."""
+    renames: bool = True
+    """Whether the alias may give a lead another name. Of a public sender it joins visitors and no more."""
     source: str | None = None
     """Where the lead came from: a campaign's source, or the page that led here."""
     campaign: str | None = None
@@ -127,7 +129,9 @@ def _store(session: Session, incoming: Sequence[Incoming], now: datetime) -> Sto
     if not fresh:
         return Stored(duplicates=len(incoming))
     renamed = {
-        one.message_id: rename(session, one.previous_id, one.who, now) for one in fresh if one.previous_id is not None
+        one.message_id: rename(session, one.previous_id, one.who, now)
+        for one in fresh
+        if one.previous_id is not None and one.renames
     }
     seen = visitors.recognise(session, fresh)
     stored = Stored(aside=visitors.keep(session, seen.strangers, now))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.campaign import Finding, Home, home
+from tests.faults.flood import flooded
 from tests.faults.outages import database_away, postgres_crashes
 from tests.faults.poison import poisoned
 from tests.faults.repeats import in_any_order, one_event_again
@@ -53,3 +54,8 @@ async def test_postgres_crashes_in_three_ways_and_nothing_is_lost_or_counted_twi
 
 async def test_poison_and_bombs_beside_ordinary_load(sqlite_url: str, tmp_path: Path) -> None:
     holds(await poisoned(Home(sqlite_url, tmp_path), rounds=1, connections=2))
+
+
+async def test_a_flood_loses_nothing_and_wakes_every_journey_that_waited_for_it(sqlite_url: str, tmp_path: Path) -> None:
+    # What is measured here is that it works: the machine runs other tests too, so that the campaign's own bar would be chance.
+    holds(await flooded(Home(sqlite_url, tmp_path), rate=400, seconds=3, leads=100, within=20, slowest=3))

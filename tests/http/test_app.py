@@ -347,3 +347,23 @@ def test_what_becomes_of_a_lead_is_nobodys_to_send(site: Site, database: Databas
 def test_a_page_loads_its_settings_with_its_own_key(database: Database) -> None:
     site = Site(app_of(database, page_keys=["page-key"]))
     assert site.get("/v1/projects/page-key/settings").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        {"type": "alias", "previousId": SATO, "userId": "evil@attacker.example"},
+        {"type": "identify", "userId": "crm-7", "traits": {"email": "evil@attacker.example"}},
+        {"type": "identify", "userId": SATO, "traits": {"email": "evil@attacker.example"}},
+    ],
+    ids=["alias", "identify by id", "identify by address"],
+)
+def test_who_reads_a_pages_key_turns_nobodys_mail_to_another_address(database: Database, attack: dict[str, Any]) -> None:
+    site = Site(app_of(database, page_keys=["page-key"]))
+    known = {"type": "identify", "messageId": "i0", "userId": "crm-7", "traits": {"email": SATO, "name": "佐藤 健司"}}
+    site.post("/v1/identify", known)
+    assert [lead.email for lead in leads(database)] == [SATO]
+
+    site.post("/v1/batch", {"batch": [attack | {"messageId": "evil"}]}, key="page-key")
+    by_name = [lead.email for lead in leads(database) if lead.name == "佐藤 健司"]
+    assert by_name == [SATO]

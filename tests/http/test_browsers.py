@@ -94,6 +94,12 @@ def test_a_wrong_key_has_no_settings_and_a_cure(server: Server, path: str, statu
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
+def test_a_path_that_is_none_is_answered_with_those_that_are(server: Server) -> None:
+    answer = server.ask("POST", "/v1/trck")
+    assert (answer.status_code, answer.json()["code"]) == (404, "no-such-path")
+    assert "/v1/track" in answer.json()["message"]
+
+
 # Who may send --------------------------------------------------------------------------------------------------------
 
 

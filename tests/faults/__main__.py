@@ -1,0 +1,116 @@
+"""All campaigns in full, one after the other: `python -m tests.faults [R4 …] [--short] [--only sqlite|postgres]`; `make faults` runs all.
+
+Writes nothing. Prints the table of docs/reliability.md, and ends with 1 if a bar was missed. It takes some 40 minutes and wants
+the machine for itself: what is measured while others work on it says how loaded it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from tests.faults.campaign import Finding, Home, Tick, home
+from tests.faults.flood import flooded
+from tests.faults.outages import database_away, postgres_crashes, server_killed
+from tests.faults.poison import poisoned
+from tests.faults.repeats import in_any_order, one_event_again
+
+KINDS = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """One row of the table, on the databases that it needs."""
+
+    fault: str
+    homes: tuple[str, ...]
+    run: Callable[[list[Home], Tick], Awaitable[Finding]]
+
+    @property
+    def name(self) -> str:
+        return f"{self.fault} {', '.join(dict.fromkeys(self.homes))}"
+
+
+def campaigns(*, short: bool) -> Iterator[Campaign]:
+    """All of them, in the order in which they run."""
+    for kind in KINDS.values():
+        yield Campaign("R4", (kind,), lambda at, tick: server_killed(at[0], kills=4 if short else 50, tick=tick))
+    away = 6 if short else 60
+    yield Campaign("R5", ("SQLite",), lambda at, tick: database_away(at[0], "held", seconds=away, tick=tick))
+    for how in ("stopped", "frozen"):
+        yield Campaign("R5", ("PostgreSQL",), lambda at, tick, how=how: database_away(at[0], how, seconds=away, tick=tick))  # type: ignore[misc]
+    yield Campaign("R6", ("PostgreSQL",), lambda at, tick: postgres_crashes(at[0], rounds=3 if short else 30, tick=tick))
+    for kind in KINDS.values():
+        yield Campaign("R8", (kind,), lambda at, tick: one_event_again(at[0], events=2 if short else 20, tick=tick))
+    orders = ("SQLite", "PostgreSQL") if short else ("SQLite", "PostgreSQL", "SQLite", "SQLite", "PostgreSQL")
+    yield Campaign("R9", orders, lambda at, tick: in_any_order(at, leads=30 if short else 500, tick=tick))
+    for kind in KINDS.values():
+        yield Campaign("R11", (kind,), lambda at, tick: poisoned(at[0], rounds=1 if short else 10, tick=tick))
+    rate, seconds = (500, 3) if short else (5_000, 60)
+    for kind in KINDS.values():
+        yield Campaign("R12", (kind,), lambda at, tick: flooded(at[0], rate=rate, seconds=seconds, tick=tick))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("faults", nargs="*", help="only these, such as R4 R12")
+    parser.add_argument("--short", action="store_true", help="a few seconds each: to see that they run, not to quote")
+    parser.add_argument("--only", choices=list(KINDS), help="only what runs on this database alone")
+    options = parser.parse_args()
+    chosen = [
+        one
+        for one in campaigns(short=options.short)
+        if (not options.faults or one.fault in options.faults) and (not options.only or set(one.homes) == {KINDS[options.only]})
+    ]
+    if not chosen:
+        parser.error(f"there is no campaign of that name: there are {', '.join(dict.fromkeys(one.fault for one in campaigns(short=True)))}")
+    console = Console(stderr=True)
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    print("| | fault | passes when | measured |\n| --- | --- | --- | --- |", flush=True)
+    good = True
+    for one in chosen:
+        before = os.getloadavg()[0]
+        began = time.monotonic()
+        try:
+            with _bar(console, one.name) as tick:
+                finding = _run(one, tick)
+        except Exception as error:  # the others are worth their time all the same
+            console.print_exception()
+            finding = Finding(one.fault, one.name, "it runs to its end", f"{type(error).__name__}", False)
+        print(finding, flush=True)
+        console.print(f"  {one.name}: {time.monotonic() - began:.0f} s, load {before:.1f} before it")
+        good &= finding.good
+    return 0 if good else 1
+
+
+def _run(one: Campaign, tick: Tick) -> Finding:
+    with ExitStack() as homes:
+        at = [homes.enter_context(home(kind)) for kind in one.homes]
+        return asyncio.run(_awaited(one.run(at, tick)))
+
+
+async def _awaited(finding: Awaitable[Finding]) -> Finding:
+    return await finding
+
+
+@contextmanager
+def _bar(console: Console, name: str) -> Iterator[Tick]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(name, total=1.0)
+        yield lambda part: progress.update(task, completed=part)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
