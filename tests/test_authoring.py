@@ -37,7 +37,6 @@ from mebae.authoring import (
     set_lead,
     share,
     split,
-    stage_reached,
     tag,
     tracked,
     visited,

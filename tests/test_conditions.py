@@ -239,7 +239,10 @@ LEADS = st.fixed_dictionaries(
         "created_at": MOMENTS,
         **{name: st.none() | MOMENTS for name in ("opted_out_at", "active_at", "contacted_at")},
         "company_size": st.none() | st.integers(0, 3),
-        **{name: st.none() | TEXTS for name in ("name", "company", "title", "industry", "time_zone", "rank", "industry_group", "first_source")},
+        **{
+            name: st.none() | TEXTS
+            for name in ("name", "company", "title", "industry", "time_zone", "rank", "industry_group", "first_source")
+        },
     }
 )
 

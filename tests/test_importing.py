@@ -112,7 +112,7 @@ def test_list_from_a_japanese_office_is_understood(database: Database, tmp_path:
         encoding=encoding,
     )
     report = import_leads(database, path, now=NOW)
-    assert report == ImportReport(rows=2, new=2)
+    assert report == ImportReport(rows=2, new=2, kept=["展示会"])
     tanaka = known(database, "tanaka@example.jp")
     assert (tanaka.name, tanaka.company, tanaka.title, tanaka.company_size) == ("田中 一郎", "㈱青葉精機", "部長", 1200)
     assert (tanaka.stage, tanaka.score, tanaka.attributes["展示会"]) == ("consideration", 50, "2026春")
@@ -209,7 +209,7 @@ def test_folder_is_refused(sqlite_database: Database, tmp_path: Path) -> None:
 
 def test_other_delimiters_and_poison_are_taken(database: Database, tmp_path: Path) -> None:
     path = written(tmp_path, '\nメール\t氏名\tメモ\na@example.jp\t佐\x00藤\t"a\tb"\n')
-    assert import_leads(database, path, now=NOW) == ImportReport(rows=1, new=1)
+    assert import_leads(database, path, now=NOW) == ImportReport(rows=1, new=1, kept=["メモ"])
     lead = known(database, "a@example.jp")
     assert (lead.name, lead.attributes) == ("佐藤", {"メモ": "a\tb"})
 

@@ -325,7 +325,7 @@ def test_a_list_keeps_addresses_and_stages_whole_in_a_terminal_that_is_not_wide(
     diary.is_someone(long, name="阿部 大輔", company="株式会社若狭電装", title="製造部長")
     out = io.StringIO()
     console = Console(file=out, width=width)
-    say_list(diary.database.read_now(lead_list, NOW), "Asia/Tokyo", console, excluded=False)
+    program.say_list(diary.database.read_now(lead_list, NOW), "Asia/Tokyo", console, excluded=False)
     text = out.getvalue()
     assert all(word in text for word in (long, "株式会社若狭電装", "阿部 大輔", "部長", "awareness")), text
     assert all(cells(line) <= width for line in text.splitlines())

@@ -66,7 +66,7 @@ def shared(tmp_path: Path) -> Iterator[Database]:
 def test_who_comes_now_and_then_does_not_wait_for_those_that_never_pause(shared: Database) -> None:
     with somebody_writing(shared.url), somebody_writing(shared.url):
         waits = []
-        for number in range(30):
+        for number in range(16):
             time.sleep(0.01)
             began = time.monotonic()
             if number % 2:
@@ -76,7 +76,7 @@ def test_who_comes_now_and_then_does_not_wait_for_those_that_never_pause(shared:
                     connection.execute("UPDATE turns SET n = n + 1")
             waits.append(time.monotonic() - began)
     # Two turns of 30 ms on a quiet machine. Without turns it is 2 s and more, or "database is locked".
-    assert sorted(waits)[15] < 0.5, waits
+    assert sorted(waits)[8] < 0.5, waits
     assert max(waits) < 2.0, waits
 
 

@@ -84,8 +84,8 @@ def read_batch(
     """Reads the body of a batch, or (with a kind) of a single event.
 
     `public`: it came with a key that anybody can read in a page, so score, stage and qualification are left out of the traits,
-    no consent is taken from it, and it gives no known lead another address or name. `received` is the machine's time, `size` the body's bytes. `HttpError` only where there is
-    nothing to read at all.
+    no consent is taken from it, and it gives no known lead another address or name. `received` is the machine's time, `size`
+    the body's bytes. `HttpError` only where there is nothing to read at all.
     """
     events: Any = [body] if kind is not None else body.get("batch")
     if not isinstance(events, list):

@@ -339,12 +339,16 @@ def _signed(points: float) -> str:
 # Many leads -------------------------------------------------------------------------------------------------------------
 
 
+_WITH_DAY = 100
+"""Columns of a terminal from which on a list of leads has room for the day of the last event."""
+
+
 def say_list(found: LeadList, zone: str, console: Console, *, excluded: bool) -> None:
     """The list, a line a lead."""
     if not found.leads:
         console.print(quiet("no lead is kept out" if excluded else "no lead is like that"))
         return
-    console.print(_list(found, zone, excluded) if console.width >= WIDE else _list_in_two_lines(found, zone, excluded))
+    console.print(_list(found, zone, excluded) if console.width >= WIDE else _list_in_two_lines(found, zone, excluded, console.width))
     if excluded:
         console.print(quiet(f"{found.in_all} kept out: " + ", ".join(f"{rule} {count}" for rule, count in found.excluded.items())))
     elif found.in_all > len(found.leads):
@@ -366,19 +370,21 @@ def _list(found: LeadList, zone: str, excluded: bool) -> Table:
     return table
 
 
-def _list_in_two_lines(found: LeadList, zone: str, excluded: bool) -> Table:
+def _list_in_two_lines(found: LeadList, zone: str, excluded: bool, width: int) -> Table:
     """For a terminal that is not wide: neither an address nor a word is broken in the middle as long as it fits at all."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("lead\ncompany", overflow="fold")
     table.add_column("name\ntitle", overflow="fold")
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("stage\nqualified", no_wrap=True)
-    table.add_column("excluded as" if excluded else "last active", no_wrap=not excluded, overflow="fold")
+    has_last = excluded or width >= _WITH_DAY
+    if has_last:
+        table.add_column("excluded as" if excluded else "last active", no_wrap=not excluded, overflow="fold")
     for line in found.leads:
         table.add_row(
             Text(f"{line.called}\n{line.company or ''}"), Text(f"{line.name or ''}\n{line.rank or line.title or ''}"), str(line.score),
             Text(f"{line.stage}\n{_upper(line.qualification)}"),
-            Text(", ".join(line.excluded)) if excluded else local(line.active_at, zone)[:10],
+            *([Text(", ".join(line.excluded)) if excluded else local(line.active_at, zone)[:10]] if has_last else []),
         )  # fmt: skip
     return table
 

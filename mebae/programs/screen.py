@@ -95,7 +95,7 @@ def _journeys_in_two_lines(lines: Sequence[JourneyLine], zone: str) -> Table:
         status = f"{line.status}, paused" if line.paused else line.status
         outcome = " ".join(filter(None, (line.outcome, f"({line.reason})" if line.reason else None)))
         table.add_row(
-            str(line.entry), f"{line.scenario}\n{line.lead}", f"{status}\n{outcome}", f"{line.step}\n{line.waiting_for}",
+            str(line.entry), f"{line.scenario}\n{line.lead}", f"{status}\n{outcome}", f"{line.step or ''}\n{line.waiting_for or ''}",
             f"{local(line.entered_at, zone)}\n{local(line.deadline, zone)}",
         )  # fmt: skip
     return table

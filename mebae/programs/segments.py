@@ -36,7 +36,10 @@ def list_segments() -> None:
     console = screen()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("segment", "leads now", "at the last sweep", "swept", "title"):
-        table.add_column(name, justify="right" if name in ("leads now", "at the last sweep") else "left", overflow="fold")
+        table.add_column(
+            name, justify="right" if name in ("leads now", "at the last sweep") else "left",
+            no_wrap=name == "segment", overflow="fold",
+        )  # fmt: skip
     try:
         saved, unpublished = _known(settings, database)
         if not saved:
@@ -123,7 +126,8 @@ def _sweep(database: Database, settings: Settings, id: str | None) -> None:
             counts = Counter(mark.counts)
             where = mark.place.get("segment", "scores")
             bar.update(task, completed=counts.total(), total=max(counts.total(), joining + leaving), description=where)
-    console.print(f"[green]✓[/] {len(saved)} segment{'' if len(saved) == 1 else 's'}: {counts['joined']} leads joined, {counts['left']} left")
+    swept = f"{len(saved)} segment{'' if len(saved) == 1 else 's'}"
+    console.print(f"[green]✓[/] {swept}: {counts['joined']} leads joined, {counts['left']} left")
 
 
 def _foretell(database: Database, settings: Settings, id: str | None) -> None:

@@ -41,5 +41,6 @@ def snippet(language: str, saying: str, *, address: str, key: str) -> str:
     assert len(found) == 1, f"{page.name} has {len(found)} pieces of {language} with {saying}"
     [code] = found
     assert "https://mebae.example.jp" in code
-    assert "YOUR-WRITE-KEY" in code
-    return code.replace("https://mebae.example.jp", address).replace("YOUR-WRITE-KEY", key)
+    code, keys = re.subn(r"YOUR-(WRITE|PAGE)-KEY", key, code)
+    assert keys == 1
+    return code.replace("https://mebae.example.jp", address)

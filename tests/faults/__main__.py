@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import platform
 import sys
@@ -17,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import structlog
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
@@ -75,6 +77,7 @@ def main() -> int:
     ]
     if not chosen:
         parser.error(f"there is no campaign of that name: there are {', '.join(dict.fromkeys(one.fault for one in campaigns(short=True)))}")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # a fault is no news here
     console = Console(stderr=True)
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     print("| | fault | passes when | measured |\n| --- | --- | --- | --- |", flush=True)

@@ -129,10 +129,9 @@ async def flooded(
             before = Clients(server.port, _entering, rate=400, size=size, connections=4)
             entered = await before.send(journeys)
             assert set(entered.sent.statuses) == {200}, entered.sent.statuses
-            resting = lambda: database.read(_journeys, JourneyStatus.RESTING)  # noqa: E731
             async with asyncio.timeout(60 + journeys / 10):
-                while await resting() < journeys:
-                    tick(0.2 * await resting() / journeys)
+                while (resting := await database.read(_journeys, JourneyStatus.RESTING)) < journeys:
+                    tick(0.2 * resting / journeys)
                     await asyncio.sleep(0.5)
             await asyncio.sleep(1)
             busy = load_now()
@@ -148,8 +147,7 @@ async def flooded(
         lost = len(missing(database, seen.sent))
         moved = database.read_now(_moved, seen.wanted)
         wrong = database.read_now(miscounted, datetime.now(UTC))
-    told_after = (moved.last_told - over).total_seconds() if moved.last_told else math.inf
-    ended_after = (moved.last_ended - over).total_seconds() if moved.last_ended else math.inf
+    told_after, ended_after = _seconds(over, moved.last_told), _seconds(over, moved.last_ended)
     p99 = percentile(seen.accepted, 0.99)
     statuses = ", ".join(f"{count:,} × {status or 'cut off'}" for status, count in sorted(seen.sent.statuses.items()))
     tick(1)
@@ -164,6 +162,10 @@ async def flooded(
         not lost and p99 <= slowest and set(seen.sent.statuses) <= {200, 429} and not seen.sent.without_retry_after and not wrong
         and moved.told == moved.ended == len(seen.wanted) and told_after <= within,
     )  # fmt: skip
+
+
+def _seconds(since: datetime, until: datetime | None) -> float:
+    return math.inf if until is None else max(0.0, (until - since).total_seconds())
 
 
 def _entering(number: int) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def _outage(at: Home, how: str) -> tuple[Callable[[], object], Callable[[], obje
     if at.postgres is None:
         assert how == "held"
         other = sqlite3.connect(at.url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False, timeout=10)
-        return lambda: other.execute("BEGIN IMMEDIATE"), lambda: (other.rollback(), other.close())
+        return lambda: other.execute("BEGIN IMMEDIATE"), lambda: other.execute("ROLLBACK")
     if how == "stopped":
         return at.postgres.stop, at.postgres.start
     assert how == "frozen"

@@ -75,7 +75,7 @@ async def one_event_again(at: Home, *, times: int = 100, events: int = 4, tick: 
     # An hour since the origin is 30 days and an hour of the world's.
     later = WorldClock(origin=now - timedelta(hours=1), speed=1 + MONTH / timedelta(hours=1))
     clocks = {"at once": WorldClock(), "after a restart": WorldClock(), "30 days later": later}
-    statuses, rows, new = Counter[int](), list[int](), 0
+    statuses, rows, days = Counter[int](), list[int](), 0
     with opened(at.url) as database:
         compiled = compile_scoring(_ONE_POINT_EACH, file="scoring.py", mapping=Mapping())
         database.write_now(publish_scoring, LoadedScoring(compiled, Mapping(), Path("scoring.py")), now)
@@ -84,22 +84,23 @@ async def one_event_again(at: Home, *, times: int = 100, events: int = 4, tick: 
             with ServerProcess(at.url, at.folder, **its) as server:
                 async with applying(database, clock):
                     statuses += await post_all(server.port, _repeated(events, times, now, chance(f"R8 {number}")))
-                    statuses += await post_all(server.port, [lambda: {"batch": [_hello(n) for n in range(1, events, 2)]}], 1)
+                    after = [*(_hello(n) for n in range(1, events, 2)), _control(number)]
+                    statuses += await post_all(server.port, [lambda: {"batch": after}], 1)  # noqa: B023
                 server.kill()
             rows.append(database.read_now(_trials))
-            new = database.read_now(_world_days, now)
+            days = database.read_now(_world_days, now)
             tick((number + 1) / len(clocks))
-        scores = database.read_now(lambda session: Counter(session.exec(select(Lead.score)).all()))
+        scores = database.read_now(lambda session: Counter(session.exec(select(Lead.score).where(col(Lead.user_id).is_distinct_from("control"))).all()))
         changes = database.read_now(lambda session: session.exec(select(func.count(col(ScoreChange.id)))).one())
-    right = rows == [events] * 3 and scores == {10: events} and changes == events and set(statuses) == {200}
+    right = rows == [events] * 3 and scores == {10: events} and changes == events and days == MONTH.days and set(statuses) == {200}
     return Finding(
         "R8",
         f"{at.kind}: {events} events, each {times} times on 8 connections, again after a restart, again 30 days later",
         "scored once",
         f"{sum(statuses.values()):,} requests, all 200; {rows[0]} stored the first time, {rows[1] - rows[0]} more after the restart, "
-        f"{rows[2] - rows[1]} more {new} days later; {changes} changes of score, of 10 points each"
+        f"{rows[2] - rows[1]} more {days} days later; {changes} changes of score, of 10 points each"
         if right
-        else f"{statuses}, stored {rows}, leads by score {dict(scores)}, {changes} changes",
+        else f"{statuses}, stored {rows}, leads by score {dict(scores)}, {changes} changes, {days} days",
         right,
     )
 
@@ -127,6 +128,11 @@ def _repeated(events: int, times: int, when: datetime, dice: Random) -> list[Cal
 def _hello(number: int) -> dict[str, Any]:
     email = f"lead-{number}@aoba.example"
     return {"type": "identify", "messageId": f"hello-{number}", "anonymousId": f"visitor-{number}", "traits": {"email": email}}
+
+
+def _control(number: int) -> dict[str, Any]:
+    """A new event each time: it shows what the world's clock of the server says."""
+    return {"type": "track", "event": "Control", "messageId": f"control-{number}", "userId": "control"}
 
 
 def _trials(session: Session) -> int:
