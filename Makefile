@@ -1,6 +1,7 @@
 # make demo      the whole thing with invented leads, days passing in seconds
 # make up        the same for real use, until Ctrl-C
 # make check     style, types, import directions, scenarios      make test      the suite      make bench     the benchmarks
+# make faults    the fault campaigns of docs/reliability.md (40 minutes)
 # make pins      new pins from pyproject.toml (needs uv)          make clean     removes what make made, but no state
 #
 # Everything sets itself up: Python 3.11 or newer is all that must be there.
@@ -20,7 +21,7 @@ DEV := $(VENV)/.dev-stamp
 BENCHES := journeys ingest rescore
 CODE := mebae workflows activities worker.py server.py starter.py scenarios bench
 
-.PHONY: help demo up test check bench pins clean
+.PHONY: help demo up test check bench faults pins clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -42,6 +43,9 @@ check: $(DEV)
 
 bench: $(DEV)
 	@for one in $(BENCHES); do echo "== $$one"; $(BIN)/python -m "bench.$$one"; done
+
+faults: $(DEV)
+	@$(BIN)/python -m tests.faults
 
 pins:
 	@command -v uv >/dev/null || { echo "make pins needs uv (https://docs.astral.sh/uv/)"; exit 1; }

@@ -90,7 +90,8 @@ async def one_event_again(at: Home, *, times: int = 100, events: int = 4, tick: 
             rows.append(database.read_now(_trials))
             days = database.read_now(_world_days, now)
             tick((number + 1) / len(clocks))
-        scores = database.read_now(lambda session: Counter(session.exec(select(Lead.score).where(col(Lead.user_id).is_distinct_from("control"))).all()))
+        others = select(Lead.score).where(col(Lead.user_id).is_distinct_from("control"))
+        scores = database.read_now(lambda session: Counter(session.exec(others).all()))
         changes = database.read_now(lambda session: session.exec(select(func.count(col(ScoreChange.id)))).one())
     right = rows == [events] * 3 and scores == {10: events} and changes == events and days == MONTH.days and set(statuses) == {200}
     return Finding(
