@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy import ColumnElement, update
+from sqlalchemy import ColumnElement, case, func, update
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, or_, select
 from temporalio.client import Client
@@ -348,16 +348,11 @@ def _done(session: Session, done: Delivered, *, later: list[int], now: datetime,
     if done.untold:
         session.execute(update(Nudge).where(col(Nudge.id).in_(done.untold)).values(retry_at=machine + NOT_FOR_NOW))
     if started:
-        session.execute(
-            update(JourneyRow)
-            .where(col(JourneyRow.entry).in_(started), col(JourneyRow.status) == JourneyStatus.STARTING)
-            .values(status=JourneyStatus.RUNNING)
-        )
-        session.execute(
-            update(JourneyRow)
-            .where(col(JourneyRow.entry).in_(started), col(JourneyRow.started_at).is_(None))
-            .values(started_at=now)
-        )
+        # One statement: when a transaction changes a row twice, PostgreSQL looks at its foreign keys, and so at the lead, which
+        # a journey on its way to rest holds while it waits for this row.
+        running = case((col(JourneyRow.status) == JourneyStatus.STARTING, JourneyStatus.RUNNING), else_=col(JourneyRow.status))
+        marked = update(JourneyRow).where(col(JourneyRow.entry).in_(started))
+        session.execute(marked.values(status=running, started_at=func.coalesce(col(JourneyRow.started_at), now)))
     if later:
         session.execute(update(JourneyRow).where(col(JourneyRow.entry).in_(later)).values(retry_at=machine + TRY_AGAIN))
     if told:

@@ -31,14 +31,14 @@ from mebae.events import IDENTIFIED
 from mebae.graph import Graph, WaitFor
 from mebae.journey import EXIT, Exited, Heard, Marks, Resting, Settling
 from mebae.router import Router, route
-from mebae.sender import LEASE, Sender
+from mebae.sender import LEASE, Delivered, Sender, _done
 from mebae.settings import Settings
 from mebae.store.database import Database, lock_lead
 from mebae.store.tables import Event, JourneyRow, Lead, Nudge
 from mebae.timing import Calendar
 from mebae.words import JourneyStatus
 from tests.dev_server import dev_server
-from tests.house import House, Relay, house, store_event
+from tests.house import DAY, House, Relay, house, store_event
 
 NOON = datetime(2026, 4, 1, 3, 0, tzinfo=UTC)
 TOKYO = "Asia/Tokyo"
@@ -668,6 +668,28 @@ async def test_two_writers_that_lock_leads_in_opposite_order_both_succeed(postgr
     assert tries == 3, "there was no deadlock to survive"
     scores = await postgres_database.read(lambda s: [s.get_one(Lead, one).score for one in leads])
     assert scores == [2, 2]
+
+
+async def test_marking_a_start_waits_for_no_lead(postgres_database: Database) -> None:
+    """A journey that goes to rest holds its lead and wants its row; whoever holds that row must not want the lead.
+
+    PostgreSQL looks at a row's foreign keys when one transaction changes it a second time.
+    """
+    mebae = House(postgres_database, cast(Client, None), Relay(), Settings())
+    graph = await mebae.publish(WAITING)
+    who = await mebae.lead("sato@aoba.example")
+    entry = (await mebae.start(graph, who)).entry
+    assert entry is not None
+    with Session(postgres_database.engine) as resting_one, resting_one.begin():
+        lock_lead(resting_one, who)
+        done = postgres_database.write(_done, Delivered(started=[entry]), later=[], now=NOON, machine=NOON)
+        async with asyncio.timeout(5):
+            await done
+    [row] = await mebae.rows()
+    assert (row.status, row.started_at) == (JourneyStatus.RUNNING, NOON)
+    await postgres_database.write(_done, Delivered(started=[entry]), later=[], now=NOON + DAY, machine=NOON)
+    [row] = await mebae.rows()
+    assert (row.status, row.started_at) == (JourneyStatus.RUNNING, NOON)
 
 
 async def test_a_router_goes_on_after_the_database_was_away(
