@@ -543,7 +543,7 @@ def test_where_a_lead_came_from_last_is_seen_by_the_rules(database: Database) ->
 
 
 def test_what_a_lead_did_before_it_was_stored_is_not_late(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a backlog everything occurred before its `Lead Created`. To go through every lead's life for that took a third of the time."""
+    """In a backlog everything occurred before its `Lead Created`. To go through every lead's life for that took a fifth of the time."""
     publish(database)
     hour = timedelta(hours=1)
     store(database, paper("d1", NOW - 3 * hour))
