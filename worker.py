@@ -16,7 +16,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.journeys import JourneyActivities
 from activities.leads import LeadActivities
-from activities.mail import MailActivities, MailSettings
+from activities.mail import MailActivities
 from activities.registered import REGISTERED, RegisteredActivities
 from activities.sweeps import SweepActivities
 from mebae import contracts, wiring
@@ -24,8 +24,8 @@ from mebae.applier import Applier
 from mebae.beside import load_beside
 from mebae.loading import load_all
 from mebae.logs import configure_logging
-from mebae.mail.rendering import Sender as MailSender
-from mebae.mail.transport import SmtpTransport, look_for_mail_server
+from mebae.mail.transport import Transport, look_for_mail_server
+from mebae.mail.wiring import mail_settings, transport_of
 from mebae.periodic import jobs
 from mebae.publishing import publish
 from mebae.router import Router
@@ -46,7 +46,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
     loaded = load_all(settings.scenarios, activities=REGISTERED)
     beside = load_beside(settings.scenarios)
     database = await wiring.open_database(settings)
-    transport = _transport(settings)
+    transport = transport_of(settings)
     try:
         now, segments = wiring.world_now(settings), beside.segments or ()
         await database.write(publish, loaded, root=settings.scenarios, scoring=beside.scoring, segments=segments, now=now)
@@ -71,14 +71,14 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         await asyncio.to_thread(database.close)
 
 
-def workers(client: Client, database: Database, transport: SmtpTransport, settings: Settings) -> list[Worker]:
+def workers(client: Client, database: Database, transport: Transport, settings: Settings) -> list[Worker]:
     """One a task queue, so that a slow mail server never holds up a journey."""
     setting = wiring.setting_of(settings)
     journeys = JourneyActivities(database, setting)
     leads = LeadActivities(database, setting)
     sweeps = SweepActivities(database, jobs(settings))
     registered = RegisteredActivities(database, setting, REGISTERED)
-    mail = MailActivities(database, transport, setting, _mail_settings(settings))
+    mail = MailActivities(database, transport, setting, mail_settings(settings))
     return [
         Worker(
             client,
@@ -117,31 +117,6 @@ def workers(client: Client, database: Database, transport: SmtpTransport, settin
             graceful_shutdown_timeout=GRACE,
         ),
     ]  # fmt: skip
-
-
-def _transport(settings: Settings) -> SmtpTransport:
-    password = settings.smtp_password
-    return SmtpTransport(
-        settings.smtp_host,
-        settings.smtp_port,
-        tls=settings.smtp_tls,
-        username=settings.smtp_username,
-        password=password.get_secret_value() if password is not None else None,
-        connections=settings.smtp_connections,
-        timeout=settings.smtp_timeout,
-    )
-
-
-def _mail_settings(settings: Settings) -> MailSettings:
-    return MailSettings(
-        sender=MailSender(
-            settings.sender_name, settings.sender_email, postal=settings.sender_postal, contact=settings.sender_contact
-        ),
-        sales_email=settings.sales_email,
-        language=settings.language,
-        zone=settings.time_zone,
-        policy=settings.unknown_mail,
-    )
 
 
 if __name__ == "__main__":

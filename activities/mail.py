@@ -29,9 +29,9 @@ from mebae.errors import DatabaseUnavailable, MailInvalid
 from mebae.gate import gate
 from mebae.graph import Send
 from mebae.journey import Done, Ended, Exited, Postponed, Refused, Settling, Then, Unknown
-from mebae.ledger import Policy
 from mebae.mail.composing import Composed, Letter, compose, letter_for_lead, letter_for_sales
-from mebae.mail.rendering import BrokenMail, Sender
+from mebae.mail.outgoing import MailSettings
+from mebae.mail.rendering import BrokenMail
 from mebae.mail.transport import RelayRefused, RelayUnavailable, Transport
 from mebae.resting import Place, Setting
 from mebae.store.database import Database
@@ -41,18 +41,6 @@ from mebae.words import DeliveryKind, DeliveryStatus
 log = structlog.get_logger()
 
 Answer = Done | Refused | Unknown | Postponed | Exited | Ended
-
-
-@dataclass(frozen=True)
-class MailSettings:
-    """What the composition root says about mail."""
-
-    sender: Sender
-    sales_email: str
-    language: str = "ja"
-    zone: str = "Asia/Tokyo"
-    """In which sales reads times."""
-    policy: Policy = "hold"
 
 
 @dataclass(frozen=True)

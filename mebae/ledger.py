@@ -59,6 +59,7 @@ def claim(
             visit=request.visit,
             lead_id=place.lead.id,
             kind=kind,
+            scope=place.graph.scenario,
             mail=mail,
             message_id=message_id(request.entry, request.step, request.visit, domain),
             status=DeliveryStatus.CLAIMED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from mebae.clock import WorldClock
 from mebae.errors import BadInput
 from mebae.store.intake import Limits
 from mebae.timing import Calendar, parse_time
+from mebae.tokens import Tokens
 
 
 class Settings(BaseSettings):
@@ -53,6 +55,29 @@ class Settings(BaseSettings):
     unknown_mail: Literal["hold", "retry"] = "hold"
     """A mail whose fate nobody can say: never twice and listed (hold), or at most once more (retry)."""
 
+    smtp_rate: float = Field(default=0.0, ge=0)
+    """Mails a second at most, over all workers; 0: as fast as the mail server takes them."""
+    mail_api_url: str = ""
+    """An HTTP API that mail is handed to instead of SMTP."""
+    mail_api_key: SecretStr | None = None
+
+    public_url: str = ""
+    """Where the world reaches the HTTP server: links for tracking, unsubscribing and preferences begin with it."""
+    token_keys: SecretStr = SecretStr("")
+    """What those links are signed with: `20261127:secret`, the day from which a key signs, comma-separated. See `mebae.tokens`."""
+    bounce_domain: str = ""
+    """The domain whose mail comes to us: bounces, complaints, unsubscribes by mail. Empty: the sender's address takes them."""
+    bounce_port: int = 0
+    """The SMTP port that takes them in; 0: none (then `mebae bounces` reads a maildir or mbox)."""
+    dkim_domain: str = ""
+    dkim_selector: str = ""
+    dkim_key: SecretStr | None = None
+    """The private key, as PEM. Empty: mails are not signed here."""
+    consent_years: float = Field(default=3.0, ge=0)
+    """How long the record of a consent is kept after the last mail."""
+    dns_server: str = ""
+    """Whom `mebae doctor` asks for SPF, DKIM and DMARC, such as `127.0.0.1:5353`; the system's resolver if empty."""
+
     sender_name: str = "Mebae"
     sender_email: str = "hello@mebae.example"
     sender_postal: str = ""
@@ -70,6 +95,22 @@ class Settings(BaseSettings):
     """ISO country code, whose public holidays are no business days."""
     year_end_holidays: bool = True
     """12/29 to 1/3 are no business days: business custom in Japan, not law."""
+
+    @field_validator("token_keys")
+    @classmethod
+    def _are_keys(cls, written: SecretStr) -> SecretStr:
+        try:
+            Tokens.read_keys(_keys(written))
+        except BadInput as error:
+            raise ValueError(str(error)) from None
+        return written
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_url(cls, written: str) -> str:
+        if written and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", written):
+            raise ValueError("write the whole address, such as https://mail.example.jp")
+        return written.rstrip("/")
 
     @field_validator("sweep_at")
     @classmethod
@@ -90,6 +131,11 @@ class Settings(BaseSettings):
 
     def intake_limits(self) -> Limits:
         return Limits(waiting=self.intake_waiting, stored=self.intake_backlog * 1024 * 1024)
+
+    def tokens(self) -> Tokens | None:
+        """What signs links; None where no key is set, and then no link is tracked."""
+        written = _keys(self.token_keys)
+        return Tokens.read_keys(written) if written else None
 
     def calendar(self) -> Calendar:
         return Calendar(country=self.holidays, year_end=self.year_end_holidays)

@@ -11,12 +11,13 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.journeys import JourneyActivities
 from activities.leads import LeadActivities
-from activities.mail import Claimed, Fate, MailActivities, MailSettings
+from activities.mail import Claimed, Fate, MailActivities
 from mebae import router
 from mebae.authoring import Scenario, days, end, lead, on, send, tag, visited, wait, wait_for
 from mebae.contracts import StepInput
 from mebae.errors import Permanent
 from mebae.journey import Done, Ended, Ending, Heard, Marks, Postponed, Resting, Settling
+from mebae.mail.outgoing import MailSettings
 from mebae.mail.rendering import Sender as MailSender
 from mebae.resting import Setting
 from mebae.store.database import Database, lock_lead

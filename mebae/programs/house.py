@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mebae.clock import WorldClock
@@ -45,6 +46,8 @@ class House:
     key_place: str
     page_keys: str
     """What pages may send with."""
+    token_keys: str
+    """What links in mails are signed with."""
     environment: dict[str, str]
     """What every child is given, without secrets."""
     clock: WorldClock
@@ -104,10 +107,14 @@ def plan_house(
     }
     if smtp:
         environment |= {"MEBAE_SMTP_HOST": _reachable(settings.host), "MEBAE_SMTP_PORT": str(smtp), "MEBAE_SMTP_TLS": "none"}
+    if own is not None or not settings.public_url:
+        environment["MEBAE_PUBLIC_URL"] = f"http://{_reachable(settings.host)}:{api}"
     if clock is not None:
         environment |= {"MEBAE_CLOCK_ORIGIN": clock.origin.isoformat(), "MEBAE_CLOCK_SPEED": str(clock.speed)}
     keys, place = _keys(settings.keys(), state, "write-key")
     page_keys, _ = _keys(settings.keys_for_pages(), state, "page-key")
+    token_keys = settings.token_keys.get_secret_value() if own is None else ""
+    token_keys = token_keys or _kept(state, "token-key", f"{datetime.now(UTC):%Y%m%d}:{secrets.token_urlsafe(32)}")
     return House(
         root=root,
         state=state,
@@ -120,6 +127,7 @@ def plan_house(
         write_keys=keys,
         key_place=place,
         page_keys=page_keys,
+        token_keys=token_keys,
         environment={**keep, "PYTHONUNBUFFERED": "1", **environment},
         clock=clock or settings.clock(),
         notes=notes,
@@ -133,6 +141,7 @@ async def furnish(house: House, supervisor: Supervisor) -> None:
         log.replace(log.with_suffix(".log.1"))
     (state / "temporal.toml").write_text(f'[profile.default]\naddress = "127.0.0.1:{house.temporal}"\nnamespace = "default"\n')
     environment = {**house.environment, "MEBAE_WRITE_KEYS": house.write_keys, "MEBAE_PAGE_KEYS": house.page_keys}
+    environment["MEBAE_TOKEN_KEYS"] = house.token_keys
 
     def program(name: str) -> Child:
         ready = state / f"{name}.ready"
@@ -185,7 +194,7 @@ def empty(state: Path) -> None:
 
 _OURS = {
     *(f"{name}.db{tail}" for name in ("mebae", "temporal") for tail in ("", "-wal", "-shm", "-journal")),
-    LOCK, RUNNING, "inbox", "logs", "temporal.toml", "write-key", "page-key",
+    LOCK, RUNNING, "inbox", "logs", "temporal.toml", "write-key", "page-key", "token-key",
 }  # fmt: skip
 
 
@@ -205,17 +214,24 @@ def announced(house: House) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-_SECRET = ("MEBAE_WRITE_KEYS", "MEBAE_PAGE_KEYS", "MEBAE_SMTP_PASSWORD")
+_SECRET = (
+    "MEBAE_WRITE_KEYS", "MEBAE_PAGE_KEYS", "MEBAE_SMTP_PASSWORD", "MEBAE_TOKEN_KEYS", "MEBAE_MAIL_API_KEY", "MEBAE_DKIM_KEY",
+)  # fmt: skip
 
 
 def _keys(given: Sequence[str], state: Path, name: str) -> tuple[str, str]:
     """The keys of the environment, or one that is made once and kept under this name; and where they are."""
     if given:
         return ",".join(given), f"MEBAE_{name.replace('-', '_').upper()}S"
+    return _kept(state, name, secrets.token_urlsafe(24)), str(state / name)
+
+
+def _kept(state: Path, name: str, new: str) -> str:
+    """A secret of the state folder, made once."""
     path = state / name
     if not path.exists():
-        _write_private(path, secrets.token_urlsafe(24) + "\n")
-    return path.read_text().strip(), str(path)
+        _write_private(path, new + "\n")
+    return path.read_text().strip()
 
 
 def _write_private(path: Path, text: str) -> None:

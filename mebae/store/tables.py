@@ -1,67 +1,33 @@
-"""The tables. Times are aware UTC, of the world clock. What a lead said or is stands only here, never in Temporal."""
+"""The tables. Times are aware UTC, of the world clock. What a lead said or is stands only here, never in Temporal.
+
+Those of mail are in `mail_tables`, and can be imported from here like the others.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Column,
-    DateTime,
-    Index,
-    Integer,
-    LargeBinary,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-    text,
-)
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine import Dialect
+from sqlalchemy import Column, Index, LargeBinary, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-# Every constraint has a name, so that a later migration can drop or change it, on SQLite too.
-SQLModel.metadata.naming_convention = {
-    "ix": "ix_%(column_0_label)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-BigId = BigInteger().with_variant(Integer, "sqlite")
-"""Events are many: 64 bits. On SQLite only `INTEGER` counts up by itself, and it has 64 bits anyway."""
-
-Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC in and out, on SQLite too, which keeps no zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without a zone")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _time(nullable: bool = True, index: bool = False) -> Any:
-    return Field(sa_column=Column(UtcDateTime, nullable=nullable, index=index), default=None)
-
-
-def _json(default: Any) -> Any:
-    return Field(sa_column=Column(Json, nullable=False), default_factory=default)
+from mebae.store.mail_tables import Broadcast as Broadcast
+from mebae.store.mail_tables import Delivery as Delivery
+from mebae.store.mail_tables import GateRow as GateRow
+from mebae.store.mail_tables import Link as Link
+from mebae.store.mail_tables import MailAction as MailAction
+from mebae.store.mail_tables import MailReport as MailReport
+from mebae.store.mail_tables import MailText as MailText
+from mebae.store.mail_tables import PublishedBroadcast as PublishedBroadcast
+from mebae.store.mail_tables import PublishedMail as PublishedMail
+from mebae.store.mail_tables import Suppression as Suppression
+from mebae.store.mail_tables import TopicChoice as TopicChoice
+from mebae.store.mail_tables import Workspace as Workspace
+from mebae.store.types import BigId as BigId
+from mebae.store.types import Json as Json
+from mebae.store.types import UtcDateTime as UtcDateTime
+from mebae.store.types import json_column as _json
+from mebae.store.types import time_column as _time
 
 
 class Lead(SQLModel, table=True):
@@ -111,6 +77,8 @@ class Lead(SQLModel, table=True):
     attributes: dict[str, Any] = _json(dict)
     """Everything else that identify or an import brought."""
     opted_out_at: datetime | None = _time()
+    soft_bounces: int = 0
+    """Mails in a row that came back for now (4.x.x)."""
     erased_at: datetime | None = _time()
     last_seq: int = 0
     """How many events this lead has: the next event's place in its order. Given out under the lead's lock."""
@@ -170,6 +138,9 @@ class Consent(SQLModel, table=True):
     wording: str = Field(default="", sa_column=Column(Text, nullable=False))
     cause: str = Field(unique=True)
     """The message id or row that brought it: once per cause."""
+    basis: str = "consent"
+    """`consent`, or the named exemption of 特定電子メール法 art. 3: `dealings`, `business-card`, `published-address`."""
+    withdrawn_at: datetime | None = _time()
 
 
 class Visitor(SQLModel, table=True):
@@ -318,30 +289,6 @@ class PublishedScenario(SQLModel, table=True):
     active: bool = True
 
 
-class MailText(SQLModel, table=True):
-    """The source of a mail or layout by content hash, kept for ever: the delivery row records the hash."""
-
-    __tablename__ = "mail_texts"
-
-    hash: str = Field(primary_key=True)
-    source: str = Field(sa_column=Column(Text, nullable=False))
-    published_at: datetime = _time(nullable=False)
-
-
-class PublishedMail(SQLModel, table=True):
-    """Which text a mail id has now in a language; the last published one stays when the file is gone.
-
-    `scope` is the scenario's id, or `layouts`.
-    """
-
-    __tablename__ = "mails"
-
-    scope: str = Field(primary_key=True)
-    mail: str = Field(primary_key=True)
-    language: str = Field(primary_key=True)
-    hash: str = Field(foreign_key="mail_texts.hash")
-
-
 class JourneyRow(SQLModel, table=True):
     """One entry of a lead into a scenario; also the refused ones, with their reason. `entry` is the entry number."""
 
@@ -407,56 +354,3 @@ class Nudge(SQLModel, table=True):
     sent_at: datetime | None = _time()
     retry_at: datetime | None = _time()
     """Machine time before which the sender does not try again to give it."""
-
-
-class Delivery(SQLModel, table=True):
-    """One mail to one lead (or to sales about one), one row per (entry, step, visit): the ledger of DESIGN §8."""
-
-    __tablename__ = "deliveries"
-    __table_args__ = (UniqueConstraint("entry", "step", "visit"), Index("ix_deliveries_lead", "lead_id", "sent_at"))
-
-    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
-    entry: int = Field(foreign_key="journeys.entry", sa_type=BigId)
-    step: str
-    visit: int
-    lead_id: int = Field(foreign_key="leads.id", sa_type=BigId)
-    kind: str
-    mail: str
-    language: str | None = None
-    text_hash: str | None = None
-    message_id: str = Field(unique=True)
-    status: str
-    attempt: int = 0
-    failures: int = 0
-    """How many attempts the mail server turned away for now; the back-off grows with it."""
-    mark: int = 0
-    """The lead's last event when it was claimed: what comes after may be an answer to this mail."""
-    forms: list[str] = _json(list)
-    reason: str | None = None
-    raw: str | None = None
-    """What the server really said. Personal data: wiped on erasure, never in logs or Temporal."""
-    first_claimed_at: datetime | None = _time()
-    claimed_at: datetime | None = _time()
-    data_at: datetime | None = _time()
-    sent_at: datetime | None = _time()
-    next_at: datetime | None = _time()
-
-
-class GateRow(SQLModel, table=True):
-    """One answer of the gate. Append-only: why did this lead (not) get this mail?"""
-
-    __tablename__ = "gate_answers"
-    __table_args__ = (Index("ix_gate_lead", "lead_id", "asked_at"),)
-
-    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
-    lead_id: int = Field(sa_type=BigId)
-    entry: int = Field(sa_type=BigId)
-    step: str
-    visit: int
-    attempt: int
-    moment: str
-    """`claim` or `data`."""
-    answer: str
-    reason: str | None = None
-    until: datetime | None = _time()
-    asked_at: datetime = _time(nullable=False)

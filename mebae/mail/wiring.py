@@ -1,0 +1,40 @@
+"""From settings to the parts that send mail. For the composition roots."""
+
+from __future__ import annotations
+
+from mebae.mail.outgoing import MailSettings
+from mebae.mail.rendering import Sender
+from mebae.mail.transport import SmtpTransport, Transport
+from mebae.mailing import MailRules
+from mebae.settings import Settings
+
+
+def transport_of(settings: Settings) -> Transport:
+    """What hands mail over."""
+    password = settings.smtp_password
+    return SmtpTransport(
+        settings.smtp_host,
+        settings.smtp_port,
+        tls=settings.smtp_tls,
+        username=settings.smtp_username,
+        password=password.get_secret_value() if password is not None else None,
+        connections=settings.smtp_connections,
+        timeout=settings.smtp_timeout,
+    )
+
+
+def mail_settings(settings: Settings, rules: MailRules | None = None) -> MailSettings:
+    """What all mails have in common. `rules`: those of `scenarios/mailing.py`."""
+    return MailSettings(
+        sender=Sender(
+            settings.sender_name, settings.sender_email, postal=settings.sender_postal, contact=settings.sender_contact
+        ),
+        sales_email=settings.sales_email,
+        language=settings.language,
+        zone=settings.time_zone,
+        policy=settings.unknown_mail,
+        rules=rules or MailRules(),
+        tokens=settings.tokens(),
+        public_url=settings.public_url,
+        bounce_domain=settings.bounce_domain,
+    )
