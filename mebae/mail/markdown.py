@@ -25,11 +25,21 @@ def to_html(markdown: str) -> str:
     return html
 
 
+def normal_link(address: str) -> str:
+    """An address as it looks in a mail's HTML: what URLs cannot hold is percent-encoded.
+
+    >>> normal_link("https://example.com/白書")
+    'https://example.com/%E7%99%BD%E6%9B%B8'
+    """
+    return _parser().normalizeLink(address)
+
+
 @cache
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     parser.inline.ruler.at("emphasis", _emphasis)
     parser.core.ruler.push("buttons", _buttons)
+    parser.core.ruler.push("untracked", _untracked)
     parser.add_render_rule("softbreak", _softbreak)
     return parser
 
@@ -91,6 +101,15 @@ def _buttons(state: StateCore) -> None:
             '<tr><td class="button" align="center">'
         )
         closing.type, closing.tag, closing.content = "html_block", "", "</td></tr></table>\n"
+
+
+def _untracked(state: StateCore) -> None:
+    """`[規程](https://… "untracked")`: the mark of a link that is not tracked (`mebae.mail.links`), and no title."""
+    for inline in state.tokens:
+        for token in inline.children or []:
+            if token.type == "link_open" and str(token.attrGet("title") or "").strip().lower() == "untracked":
+                del token.attrs["title"]
+                token.attrSet("data-untracked", "")
 
 
 def _softbreak(renderer: RendererHTML, tokens: Sequence[Token], at: int, options: OptionsDict, env: EnvType) -> str:

@@ -39,18 +39,21 @@ from inscriptis.model.tag import CustomHtmlTagHandlerMapping
 from markupsafe import Markup
 
 from mebae.errors import did_you_mean
+from mebae.mail.links import UNTRACKED, Links, Tracking, our_pages, place_links, with_marks
 from mebae.mail.markdown import to_html
 from mebae.mail.templating import BrokenMail, bags, check_template, fill
 
 if TYPE_CHECKING:
-    from mebae.store.tables import Lead
+    from mebae.store.tables import Company, Lead
 
 __all__ = [
     "BrokenMail",
     "MailSource",
     "Rendered",
     "Sender",
+    "Tracking",
     "choose_language",
+    "company_values",
     "lead_values",
     "parse_layout",
     "parse_mail",
@@ -60,8 +63,12 @@ __all__ = [
 SOURCE_LIMIT = 200_000
 """Characters of a mail's or layout's source."""
 
+_NOTHING: dict[str, Any] = {
+    "company": {}, "entry": {}, "scenario": {}, "unsubscribe_url": None, "preferences_url": None, "view_url": None,
+}  # fmt: skip
 _KEYS = ("subject", "preheader", "topic", "from", "form", "forms")
 _FRONT = re.compile(r"\A---[ \t]*\n(?P<front>.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_HIDDEN = re.compile(r"(?:^|;)\s*display\s*:\s*none\b", re.IGNORECASE)
 _ADDRESS = re.compile(r"(?P<name>.*?)\s*<(?P<email>[^<>\s]+@[^<>\s]+)>|(?P<bare>[^<>\s]+@[^<>\s]+)", re.DOTALL)
 
 
@@ -102,6 +109,8 @@ class Rendered:
     topic: str
     sender: Sender
     forms: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    """The targets of the links that are tracked (or would be), each once."""
 
 
 def parse_mail(source: str, where: str) -> MailSource:
@@ -182,20 +191,24 @@ def _key_line(key: str, front: str) -> int:
     return next((number for number, line in enumerate(lines, 2) if line.lstrip("'\"").startswith(key)), 2)
 
 
-def render(mail: MailSource, layout: str, values: Mapping[str, Any]) -> Rendered:
+def render(
+    mail: MailSource, layout: str, values: Mapping[str, Any], *, tracking: Tracking | None = None
+) -> Rendered:
     """One lead's mail. Raises `BrokenMail` (code `mail-invalid`, the reason in `detail`).
 
     Args:
         mail: from `parse_mail`.
         layout: the layout's source.
-        values: `lead` (see `lead_values`), `entry` (the start event's properties), `scenario`, `sender` (a `Sender`),
-            `unsubscribe_url` (or None), `language` (of this variant; else the lead's), `time_zone` (else the lead's).
+        values: `lead` (see `lead_values`), `company` (see `company_values`), `entry` (the start event's properties),
+            `scenario`, `sender` (a `Sender`), `unsubscribe_url`, `preferences_url` and `view_url` (each may be missing),
+            `language` (of this variant; else the lead's), `time_zone` (else the lead's).
+        tracking: what takes the links' place, and the marks that tell who opened it. None: the links as written.
     """
     sender = values.get("sender")
     if not isinstance(sender, Sender):
         raise BrokenMail(f"{mail.where}: no sender is set")
     lead = values.get("lead") or {}
-    plain: dict[str, Any] = {"entry": {}, "scenario": {}, "unsubscribe_url": None} | dict(values) | {
+    plain: dict[str, Any] = _NOTHING | dict(values) | {
         "language": values.get("language") or lead.get("language") or "ja",
         "time_zone": values.get("time_zone") or lead.get("time_zone"),
     }  # fmt: skip
@@ -210,10 +223,12 @@ def render(mail: MailSource, layout: str, values: Mapping[str, Any]) -> Rendered
         seen = seen | bags({"sender": asdict(sender)})
     body = to_html(fill("markdown", mail.body, seen, mail.where, mail.body_line))
     shown = {"body": Markup(body), "subject": subject, "preheader": preheader}  # noqa: S704
-    page = fill("html", layout, seen | shown, f"layout of {mail.where}")
+    page = inline_css(fill("html", layout, seen | shown, f"layout of {mail.where}"), mail.where)
+    links = Links(tracking, our_pages(values))
+    html, text = place_links(page, links), html_to_text(page, links)
     return Rendered(
-        subject=subject.strip(), preheader=preheader, html=inline_css(page, mail.where), text=html_to_text(page),
-        topic=mail.topic, sender=sender, forms=mail.forms,
+        subject=subject.strip(), preheader=preheader, html=with_marks(html, tracking) if tracking else html, text=text,
+        topic=mail.topic, sender=sender, forms=mail.forms, links=links.targets,
     )  # fmt: skip
 
 
@@ -246,6 +261,17 @@ def lead_values(lead: Lead) -> dict[str, Any]:
         "time_zone": lead.time_zone, "score": lead.score, "stage": lead.stage, "qualification": lead.qualification,
         "tags": list(lead.tags), "rank": lead.rank, "industry_group": lead.industry_group, "topics": list(lead.topics),
     }  # fmt: skip
+
+
+def company_values(company: Company | None, lead: Lead | None = None) -> dict[str, Any]:
+    """What a mail may say of the lead's firm: what is known of it, and what the lead itself said where nothing is."""
+    return {
+        "id": company.id if company else None,
+        "name": (company.name if company else None) or (lead.company if lead else None),
+        "domain": company.domain if company else None,
+        "industry": lead.industry if lead else None,
+        "size": lead.company_size if lead else None,
+    }
 
 
 def _sent_by(written: str, sender: Sender) -> Sender:
@@ -303,21 +329,42 @@ def _twice(text: str | None) -> str | None:
     return text.replace("&", "&amp;") if text else text
 
 
-def html_to_text(page: str) -> str:
-    """The text part: layout tables become paragraphs, `data-text="none"` is left out, a link shows its address."""
+def html_to_text(page: str, links: Links | None = None) -> str:
+    """The text part: layout tables become paragraphs, a link shows its address.
+
+    `data-text="none"` is left out, and so is what is not displayed, unless it is marked `data-text="only"`.
+
+    Args:
+        page: best as `inline_css` made it: then hidden elements are known as such, and both parts read entities alike.
+        links: says which address a link shows; each shows its own without.
+    """
     tree = lxml.html.document_fromstring(page)
     for element in tree.xpath("//*[@data-text='none']"):
         element.drop_tree()
+    for element in tree.xpath("//body//*[@style]"):
+        if _HIDDEN.search(element.attrib.pop("style")) and element.get("data-text") != "only":
+            element.drop_tree()
     for element in tree.xpath(
         "//table[@role='presentation'] | //table[@role='presentation']//*[self::tbody or self::tr or self::td]"
     ):
         if not element.xpath("ancestor-or-self::table[1][not(@role='presentation')]"):
             element.tag = "div"
     for link in tree.xpath("//a[@href]"):
-        if link.text_content().strip() == link.get("href"):
-            del link.attrib["href"]
+        _show_address(link, links)
     for element in tree.iter():
         element.text, element.tail = _twice(element.text), _twice(element.tail)
     text = Inscriptis(tree, _text_config()).get_text()
     lines = [line.rstrip() for line in text.replace("\u00a0", " ").split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
+
+
+def _show_address(link: Any, links: Links | None) -> None:
+    target = link.get("href")
+    placed = target if links is None else links.placed(target, untracked=UNTRACKED in link.attrib)
+    if link.text_content().strip() != target:
+        link.set("href", placed)
+        return
+    for child in list(link):  # An address that is its own words is shown once.
+        link.remove(child)
+    link.text = placed
+    del link.attrib["href"]

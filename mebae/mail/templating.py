@@ -47,10 +47,17 @@ LEAD_FIELDS = (
 )  # fmt: skip
 """What every lead has, filled or not; everything else on `lead` is an attribute of its own."""
 
-NAMES = ("lead", "entry", "scenario", "sender", "unsubscribe_url", "language", "time_zone")
+COMPANY_FIELDS = ("id", "name", "domain", "industry", "size")
+"""What is known of the lead's firm."""
+
+NAMES = (
+    "lead", "company", "entry", "scenario", "sender", "unsubscribe_url", "preferences_url", "view_url", "language",
+    "time_zone",
+)  # fmt: skip
 """What a mail may name. A layout has `body`, `subject` and `preheader` too."""
 LAYOUT_NAMES = (*NAMES, "body", "subject", "preheader")
 
+_STRICT = {"lead": LEAD_FIELDS, "company": COMPANY_FIELDS}
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _NAMELESS = {"ja": "お客様"}
 _WEEKDAYS = {"ja": "月火水木金土日", "en": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"}
@@ -278,7 +285,7 @@ def bags(values: Mapping[str, Any]) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            seen[name] = Bag(name, value, LEAD_FIELDS if name == "lead" else ())
+            seen[name] = Bag(name, value, _STRICT.get(name, ()))
         elif value is None:
             seen[name] = Missing(hint=f"{name} is empty here", name=name)
         else:
