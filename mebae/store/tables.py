@@ -1,6 +1,6 @@
 """The tables. Times are aware UTC, of the world clock. What a lead said or is stands only here, never in Temporal.
 
-Those of mail are in `mail_tables`, and can be imported from here like the others.
+Those of mail are in `mail_tables`, those of sales in `sales_tables`; they can be imported from here like the others.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ from mebae.store.mail_tables import PublishedMail as PublishedMail
 from mebae.store.mail_tables import Suppression as Suppression
 from mebae.store.mail_tables import TopicChoice as TopicChoice
 from mebae.store.mail_tables import Workspace as Workspace
+from mebae.store.sales_tables import Call as Call
+from mebae.store.sales_tables import Handover as Handover
+from mebae.store.sales_tables import HandoverEvent as HandoverEvent
+from mebae.store.sales_tables import HandoverJoin as HandoverJoin
+from mebae.store.sales_tables import PublishedSales as PublishedSales
+from mebae.store.sales_tables import Telling as Telling
 from mebae.store.types import BigId as BigId
 from mebae.store.types import Json as Json
 from mebae.store.types import UtcDateTime as UtcDateTime
@@ -76,6 +82,10 @@ class Lead(SQLModel, table=True):
     tags: list[str] = _json(list)
     attributes: dict[str, Any] = _json(dict)
     """Everything else that identify or an import brought."""
+    nurtured_since: datetime | None = _time()
+    """When it last came back from sales: only what it did since then makes it an MQL again."""
+    rests_until: datetime | None = _time()
+    """Not before this, however much it does: the rest of the reason for which it came back."""
     opted_out_at: datetime | None = _time()
     soft_bounces: int = 0
     """Mails in a row that came back for now (4.x.x)."""
@@ -120,6 +130,8 @@ class Company(SQLModel, table=True):
     """The name as it is compared: without 株式会社, spaces, width and case."""
     domain: str | None = Field(default=None, unique=True)
     """Of the addresses; None for a firm known by its name only."""
+    owner: str | None = None
+    """The sales person whose all leads of this firm are, by id."""
     created_at: datetime = _time(nullable=False)
 
 
