@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
 import structlog
 from sqlmodel import Session
@@ -23,12 +23,12 @@ from temporalio import activity
 
 from activities.calling import coded, world_now
 from mebae import contracts, ledger, resting
-from mebae.clock import WorldClock
 from mebae.contracts import StepInput
 from mebae.errors import DatabaseUnavailable, MailInvalid
 from mebae.gate import gate
 from mebae.graph import Send
 from mebae.journey import Done, Ended, Exited, Postponed, Refused, Settling, Then, Unknown
+from mebae.ledger import Fate
 from mebae.mail.composing import Composed, Letter, compose, letter_for_lead, letter_for_sales
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.rendering import BrokenMail
@@ -50,16 +50,6 @@ class Claimed:
     delivery: int
     attempt: int
     letter: Letter
-
-
-@dataclass(frozen=True)
-class Fate:
-    """What came of an attempt: the code for Temporal, the raw words for the ledger alone."""
-
-    kind: Literal["sent", "refused", "unknown", "later"]
-    code: str = ""
-    raw: str | None = None
-    forms: tuple[str, ...] = ()
 
 
 class _Closed(Exception):
@@ -162,7 +152,7 @@ class MailActivities:
         try:
             letter = letters(session, place, row, self._settings, now)
         except MailInvalid as broken:
-            ledger.refused(row, broken.code, _detail(broken))
+            ledger.write(row, ledger.refused(broken.code, _detail(broken)))
             return Refused(broken.code, resting.follow(session, place, request.plan, now, self._setting))
         assert row.id is not None
         place.row.status = "running"
@@ -173,7 +163,7 @@ class MailActivities:
         row = session.get_one(Delivery, claimed.delivery, populate_existing=True)
         if not isinstance(place, Place):
             if row.status == DeliveryStatus.CLAIMED and row.attempt == claimed.attempt:
-                ledger.refused(row, place.why if isinstance(place, Exited) else "ended")
+                ledger.write(row, ledger.refused(_why(place)))
             return place
         if row.status == DeliveryStatus.SENT:
             return self._was_sent(session, place, request, row, now)
@@ -183,7 +173,7 @@ class MailActivities:
         if answer is not None:
             return self._closed(session, place, request, row, answer, now)
         session.flush()
-        if not ledger.enter_data(session, claimed.delivery, claimed.attempt, now):
+        if not ledger.enter_data(session, [(claimed.delivery, claimed.attempt)], now):
             return Unknown(mark=row.mark)
         return None
 
@@ -199,58 +189,27 @@ class MailActivities:
     def _concluded(self, session: Session, request: StepInput, claimed: Claimed, now: datetime, fate: Fate) -> Answer:
         place = resting.take(session, request.entry, request.turn)
         row = session.get_one(Delivery, claimed.delivery, populate_existing=True)
-        if row.attempt != claimed.attempt or row.status not in (DeliveryStatus.CLAIMED, DeliveryStatus.DATA):
-            # A later attempt has answered for this mail, and its journey has gone on: only the ledger may still learn.
-            if fate.kind == "sent":
-                row.forms = list(fate.forms)
-                ledger.sent(row, claimed.attempt, fate.raw or "", now)
-            elif fate.kind == "refused" and row.attempt == claimed.attempt and row.status == DeliveryStatus.UNKNOWN:
-                ledger.refused(row, fate.code, fate.raw)
-            return Postponed(now, "superseded")
-        if fate.kind == "unknown" and self._settings.policy == "retry" and row.reason != ledger.RETRIED:
-            row.reason = ledger.RETRIED
-            fate = Fate("later", fate.code, fate.raw)
-        if fate.kind == "later":
-            return self._try_later(session, place, request, row, now, fate)
-        row.forms = list(fate.forms)
-        match fate.kind:
-            case "sent":
-                ledger.sent(row, claimed.attempt, fate.raw or "", now)
-            case "unknown":
-                ledger.unknown(row, claimed.attempt, fate.code, fate.raw)
-            case "refused":
-                ledger.refused(row, fate.code, fate.raw)
+        came = ledger.conclude(
+            row, claimed.attempt, fate, policy=self._settings.policy, clock=request.clock, now=now,
+            gone=None if isinstance(place, Place) else _why(place),
+        )  # fmt: skip
+        ledger.write(row, came.move)
+        match came.status:
+            case None:  # a later attempt has answered for this mail, and its journey has gone on
+                return Postponed(now, "superseded")
+            case DeliveryStatus.REFUSED:
                 if not isinstance(place, Place):
                     return place
-                return Refused(fate.code, resting.follow(session, place, request.plan, now, self._setting))
-        mark = row.mark if row.kind == DeliveryKind.MARKETING else None
+                return Refused(came.why, resting.follow(session, place, request.plan, now, self._setting))
+            case DeliveryStatus.POSTPONED:  # the mail server said no for now: the gate is asked again after a rest
+                assert isinstance(place, Place)
+                assert came.until is not None
+                resting.rest(place, request.step, "postponed", [], came.until)
+                return Postponed(came.until, came.why)
         then = self._follow(session, place, request, row, now)
-        if fate.kind == "unknown":
+        if came.status == DeliveryStatus.UNKNOWN:
             return Unknown(mark=row.mark, forms=row.forms, then=then)
-        return Done(mark=mark, forms=row.forms, then=then)
-
-    def _try_later(
-        self,
-        session: Session,
-        place: Place | Exited | Ended,
-        request: StepInput,
-        row: Delivery,
-        now: datetime,
-        fate: Fate,
-    ) -> Answer:
-        """The mail server said no for now: the journey rests and the gate is asked again, for 72 hours at most."""
-        if not isinstance(place, Place):
-            ledger.refused(row, place.why if isinstance(place, Exited) else "ended", fate.raw)
-            return place
-        world = request.clock or WorldClock()  # a real server's back-off takes real time
-        row.failures += 1
-        if now - (row.first_claimed_at or now) >= world.worldly(ledger.GIVE_UP_AFTER):
-            ledger.refused(row, "gave-up", fate.raw)
-            return Refused("gave-up", resting.follow(session, place, request.plan, now, self._setting))
-        until = now + world.worldly(ledger.back_off(row.failures))
-        ledger.postponed(row, until, fate.code, fate.raw)
-        resting.rest(place, request.step, "postponed", [], until)
-        return Postponed(until, fate.code)
+        return Done(mark=row.mark if row.kind == DeliveryKind.MARKETING else None, forms=row.forms, then=then)
 
     def _was_sent(self, session: Session, place: Place, request: StepInput, row: Delivery, now: datetime) -> Answer:
         """The answer of an attempt whose own was lost."""
@@ -280,14 +239,14 @@ class MailActivities:
         """The gate's no, on the delivery and on the journey."""
         match answer:
             case Refused():
-                ledger.refused(row, answer.why)
+                ledger.write(row, ledger.refused(answer.why))
                 return Refused(answer.why, resting.follow(session, place, request.plan, now, self._setting))
             case Postponed():
-                ledger.postponed(row, answer.until, answer.why)
+                ledger.write(row, ledger.postponed(row.reason, answer.until, answer.why))
                 resting.rest(place, request.step, "postponed", [], answer.until)
                 return answer
             case Exited():
-                ledger.refused(row, answer.why)
+                ledger.write(row, ledger.refused(answer.why))
                 return answer
 
 
@@ -309,6 +268,11 @@ def _to_sales(session: Session, place: Place, delivery: Delivery, settings: Mail
         session, place, delivery, settings.sender,
         to=settings.sales_email, language=settings.language, zone=settings.zone, now=now,
     )  # fmt: skip
+
+
+def _why(closed: Exited | Ended) -> str:
+    """Why there is nobody to send to any more, as a code."""
+    return closed.why if isinstance(closed, Exited) else "ended"
 
 
 def _detail(broken: MailInvalid) -> str:

@@ -1,4 +1,4 @@
-"""The ledger of deliveries: one row per (entry, step, visit), and the few moves that it can make (DESIGN §8).
+"""The ledger of deliveries: one row per mail to a lead, and the few moves that it can make (DESIGN §8).
 
     (none) ──► claimed ──► data ──► sent
                  ▲ │         │ └──► refused
@@ -9,16 +9,22 @@ A claim takes the next attempt number. Entering `data` is a compare-and-set on t
 message's bytes: of two attempts of one mail only one gets there. An attempt that finds `data` left by a dead one cannot
 know whether the mail went out; the policy says what then: `hold` never sends twice, `retry` sends at most once more,
 with the same Message-ID.
+
+What a row's next values are is decided here, by plain functions; who writes them is another matter: journeys write one
+row (`activities.mail`), broadcasts many at once (`mebae.mail.bulk`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
+from mebae.clock import WorldClock
 from mebae.contracts import StepInput
 from mebae.mail.message import message_id
 from mebae.resting import Place
@@ -26,12 +32,165 @@ from mebae.store.tables import Delivery
 from mebae.words import DeliveryKind, DeliveryStatus
 
 Policy = Literal["hold", "retry"]
+Move = Mapping[str, Any]
+"""New values of a delivery's row, by column; empty: it stays as it is."""
 
 BACK_OFF = [timedelta(minutes=m) for m in (1, 5, 15, 60, 120, 240)]
 """After each failure for now; the last one repeats. RFC 5321 §4.5.4.1 asks for 30 minutes on the whole."""
 GIVE_UP_AFTER = timedelta(hours=72)
 """Since the first attempt that the mail server turned away."""
 RETRIED = "retried-after-unknown"
+DIED = "attempt-died-in-data"
+GAVE_UP = "gave-up"
+_RAW = 500
+"""Characters that are kept of what a server said."""
+
+
+class Held(Protocol):
+    """What of a row decides its next move: the row itself, or those columns of it."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    @property
+    def first_claimed_at(self) -> datetime | None: ...
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What came of an attempt: the code for Temporal, the raw words for the ledger alone."""
+
+    kind: Literal["sent", "refused", "unknown", "later"]
+    code: str = ""
+    raw: str | None = None
+    forms: tuple[str, ...] = ()
+
+
+class Concluded(NamedTuple):
+    """What a row becomes by an attempt's fate."""
+
+    status: DeliveryStatus | None
+    """None: a later attempt speaks for this mail."""
+    move: Move
+    why: str = ""
+    until: datetime | None = None
+
+
+# The moves -----------------------------------------------------------------------------------------------------------
+
+
+def take_up(held: Held, *, mark: int, policy: Policy, now: datetime) -> Move:
+    """A new attempt asks for the mail: claimed, or unknown after one that died in `data`; empty where all is said of it."""
+    reason = held.reason
+    match held.status:
+        case DeliveryStatus.DATA:
+            if policy == "hold" or reason == RETRIED:
+                return {"status": DeliveryStatus.UNKNOWN, "reason": DIED}
+            reason = RETRIED
+        case DeliveryStatus.CLAIMED | DeliveryStatus.POSTPONED:
+            pass
+        case _:
+            return {}
+    return {
+        "status": DeliveryStatus.CLAIMED,
+        "reason": reason,
+        "attempt": held.attempt + 1,
+        "claimed_at": now,
+        "next_at": None,
+        # The 72 hours are the mail server's, not those of a pause before it was first asked.
+        "first_claimed_at": held.first_claimed_at if held.failures else now,
+        "mark": mark,
+    }
+
+
+def conclude(
+    held: Held,
+    attempt: int,
+    fate: Fate,
+    *,
+    policy: Policy,
+    clock: WorldClock | None = None,
+    now: datetime,
+    gone: str | None = None,
+) -> Concluded:
+    """What comes of an attempt's fate.
+
+    Args:
+        clock: a real server's back-off takes real time, and so that much more of a faster world's.
+        gone: why there is nobody to try again for, as a code.
+    """
+    if held.attempt != attempt or held.status not in (DeliveryStatus.CLAIMED, DeliveryStatus.DATA):
+        return Concluded(None, _late_word(held, attempt, fate, now))
+    kind, reason, forms = fate.kind, held.reason, list(fate.forms)
+    if kind == "unknown" and policy == "retry" and reason != RETRIED and gone is None:
+        kind, reason = "later", RETRIED
+    match kind:
+        case "sent":
+            return Concluded(DeliveryStatus.SENT, {**sent(fate.raw, now), "forms": forms})
+        case "unknown":
+            move: Move = {"status": DeliveryStatus.UNKNOWN, "reason": fate.code, "raw": _cut(fate.raw), "forms": forms}
+            return Concluded(DeliveryStatus.UNKNOWN, move, fate.code)
+        case "refused":
+            return Concluded(DeliveryStatus.REFUSED, {**refused(fate.code, fate.raw), "forms": forms}, fate.code)
+    if gone is not None:
+        return Concluded(DeliveryStatus.REFUSED, refused(gone, fate.raw), gone)
+    world = clock or WorldClock()
+    failures = held.failures + 1
+    if now - (held.first_claimed_at or now) >= world.worldly(GIVE_UP_AFTER):
+        return Concluded(DeliveryStatus.REFUSED, {**refused(GAVE_UP, fate.raw), "failures": failures}, GAVE_UP)
+    until = now + world.worldly(back_off(failures))
+    move = {**postponed(reason, until, fate.code, fate.raw), "failures": failures}
+    return Concluded(DeliveryStatus.POSTPONED, move, fate.code, until)
+
+
+def _late_word(held: Held, attempt: int, fate: Fate, now: datetime) -> Move:
+    """Another attempt has answered for this mail, or is under way: only what is certain may still be learnt of this one.
+
+    That the server took it is true even of an attempt that was given up for dead, and then a later one need not send any
+    more, unless it is in `data` already: it speaks for itself.
+    """
+    if fate.kind == "sent" and held.status not in (DeliveryStatus.SENT, DeliveryStatus.DATA):
+        return {**sent(fate.raw, now), "forms": list(fate.forms)}
+    if fate.kind == "refused" and held.attempt == attempt and held.status == DeliveryStatus.UNKNOWN:
+        return refused(fate.code, fate.raw)
+    return {}
+
+
+def sent(raw: str | None, now: datetime) -> Move:
+    """The server took it."""
+    return {"status": DeliveryStatus.SENT, "sent_at": now, "raw": _cut(raw), "reason": None, "next_at": None}
+
+
+def refused(why: str, raw: str | None = None) -> Move:
+    """Never again, with the server's words kept."""
+    return {"status": DeliveryStatus.REFUSED, "reason": why, "raw": _cut(raw), "next_at": None}
+
+
+def postponed(reason: str | None, until: datetime, why: str, raw: str | None = None) -> Move:
+    """Not now; claimed again at `until`. `reason`: the row's own, which stays where it says that the mail may be out once."""
+    return {
+        "status": DeliveryStatus.POSTPONED,
+        "next_at": until,
+        "reason": RETRIED if reason == RETRIED else why,
+        "raw": _cut(raw),
+    }
+
+
+def back_off(failures: int) -> timedelta:
+    """How long to leave the mail server alone after so many failures in a row (machine time)."""
+    return BACK_OFF[min(failures, len(BACK_OFF)) - 1]
+
+
+def _cut(raw: str | None) -> str | None:
+    return raw[:_RAW] if raw else None
+
+
+# Writing them --------------------------------------------------------------------------------------------------------
 
 
 def claim(
@@ -45,7 +204,7 @@ def claim(
     policy: Policy,
     now: datetime,
 ) -> Delivery:
-    """The delivery's row, claimed for a new attempt where it may be tried; else as it stands (sent, refused, unknown)."""
+    """A journey's delivery, claimed for a new attempt where it may be tried; else as it stands (sent, refused, unknown)."""
     row = session.exec(
         select(Delivery).where(
             Delivery.entry == request.entry, Delivery.step == request.step, Delivery.visit == request.visit
@@ -65,63 +224,36 @@ def claim(
             status=DeliveryStatus.CLAIMED,
         )
         session.add(row)
-    elif row.status == DeliveryStatus.DATA:
-        if policy == "hold" or row.reason == RETRIED:
-            row.status, row.reason = DeliveryStatus.UNKNOWN, "attempt-died-in-data"
-            return row
-        row.reason = RETRIED
-    elif row.status not in (DeliveryStatus.CLAIMED, DeliveryStatus.POSTPONED):
-        return row
-    row.status = DeliveryStatus.CLAIMED
-    row.attempt += 1
-    row.claimed_at, row.next_at = now, None
-    if not row.failures:  # the 72 hours are the mail server's, not those of a pause before it was first asked
-        row.first_claimed_at = now
-    row.mark = place.lead.last_seq
+    write(row, take_up(row, mark=place.lead.last_seq, policy=policy, now=now))
     session.flush()
     return row
 
 
-def enter_data(session: Session, delivery: int, attempt: int, now: datetime) -> bool:
-    """The compare-and-set before the message's bytes: true for one attempt only."""
-    result = session.execute(
-        update(Delivery)
-        .where(
-            col(Delivery.id) == delivery,
-            col(Delivery.attempt) == attempt,
-            col(Delivery.status) == DeliveryStatus.CLAIMED,
+def write(row: Delivery, move: Move) -> None:
+    """Writes a move on a row that the session holds, under its lead's lock."""
+    for name, value in move.items():
+        setattr(row, name, value)
+
+
+def enter_data(session: Session, attempts: Sequence[tuple[int, int]], now: datetime) -> set[int]:
+    """The compare-and-set before the messages' bytes, row by row. Of (delivery, attempt) pairs the deliveries that may go:
+    each is true for one attempt only, once the transaction is committed."""
+    by_attempt: dict[int, list[int]] = {}
+    for delivery, attempt in attempts:
+        by_attempt.setdefault(attempt, []).append(delivery)
+    entered: set[int] = set()
+    for attempt, deliveries in by_attempt.items():
+        entered |= set(
+            session.execute(
+                update(Delivery)
+                .where(
+                    col(Delivery.id).in_(deliveries),
+                    col(Delivery.attempt) == attempt,
+                    col(Delivery.status) == DeliveryStatus.CLAIMED,
+                )
+                .values(status=DeliveryStatus.DATA, data_at=now)
+                .returning(col(Delivery.id))
+                .execution_options(synchronize_session=False)
+            ).scalars()
         )
-        .values(status=DeliveryStatus.DATA, data_at=now)
-    )
-    return bool(result.rowcount == 1)  # type: ignore[attr-defined]
-
-
-def sent(row: Delivery, attempt: int, raw: str, now: datetime) -> None:
-    """The server took it. True even of an attempt that was given up for dead, and then a later one need not send any more,
-    unless it is in `data` already: it speaks for itself."""
-    if row.status == DeliveryStatus.SENT or (row.status == DeliveryStatus.DATA and row.attempt != attempt):
-        return
-    row.status, row.sent_at, row.raw, row.reason, row.next_at = DeliveryStatus.SENT, now, raw[:500], None, None
-
-
-def refused(row: Delivery, why: str, raw: str | None = None) -> None:
-    """Never again, with the server's words kept."""
-    row.status, row.reason, row.raw = DeliveryStatus.REFUSED, why, raw[:500] if raw else None
-
-
-def unknown(row: Delivery, attempt: int, why: str, raw: str | None) -> None:
-    """Nobody can say whether the server took it."""
-    if row.attempt == attempt and row.status == DeliveryStatus.DATA:
-        row.status, row.reason, row.raw = DeliveryStatus.UNKNOWN, why, raw[:500] if raw else None
-
-
-def postponed(row: Delivery, until: datetime, why: str, raw: str | None = None) -> None:
-    """Not now; claimed again at `until`."""
-    row.status, row.next_at, row.raw = DeliveryStatus.POSTPONED, until, raw[:500] if raw else None
-    if row.reason != RETRIED:
-        row.reason = why
-
-
-def back_off(failures: int) -> timedelta:
-    """How long to leave the mail server alone after so many failures in a row (machine time)."""
-    return BACK_OFF[min(failures, len(BACK_OFF)) - 1]
+    return entered

@@ -19,7 +19,7 @@ from mebae import contracts, ledger, resting
 from mebae.authoring import Scenario, clicked, days, end, lead, on, send, wait, wait_for
 from mebae.contracts import StepInput
 from mebae.gate import gate
-from mebae.ledger import Policy
+from mebae.ledger import Fate, Move, Policy
 from mebae.resting import Place
 from mebae.settings import Settings
 from mebae.store.database import Database, lock_lead
@@ -61,19 +61,25 @@ class Book:
         return place
 
     def enter_data(self, attempt: int) -> bool:
-        return self.database.write_now(ledger.enter_data, self.row().id or 0, attempt, self.now)
+        return bool(self.database.write_now(ledger.enter_data, [(self.row().id or 0, attempt)], self.now))
 
-    def write(self, change: Callable[[Delivery], None]) -> Delivery:
+    def write(self, move: Callable[[Delivery], Move]) -> Delivery:
         def work(session: Session) -> Delivery:
             row = session.exec(select(Delivery)).one()
-            change(row)
+            ledger.write(row, move(row))
             session.flush()
             return row
 
         return self.database.write_now(work)
 
+    def conclude(self, attempt: int, fate: Fate) -> Delivery:
+        return self.write(lambda row: ledger.conclude(row, attempt, fate, policy=self.policy, now=self.now).move)
+
     def sent(self, attempt: int) -> Delivery:
-        return self.write(lambda row: ledger.sent(row, attempt, "250 queued", self.now))
+        return self.conclude(attempt, Fate("sent", raw="250 queued"))
+
+    def turned_away(self, attempt: int) -> Delivery:
+        return self.conclude(attempt, Fate("later", "mail-server-unavailable", "451 later"))
 
     def row(self) -> Delivery:
         return self.database.write_now(lambda session: session.exec(select(Delivery)).one())
@@ -133,8 +139,8 @@ async def test_with_retry_a_mail_that_is_postponed_in_between_still_goes_at_most
     book = await Book.open(database, "retry")
     book.claim()
     book.enter_data(1)
-    book.claim()
-    book.write(lambda row: ledger.postponed(row, NOON, "mail-server-unavailable", "451 later"))
+    assert book.claim().attempt == 2
+    assert book.turned_away(2).reason == ledger.RETRIED
     assert book.claim().attempt == 3
     assert book.enter_data(3)
     assert book.claim().status == "unknown"
@@ -167,7 +173,7 @@ async def test_with_retry_two_attempts_of_unknown_fate_are_sent_when_the_first_o
     book.claim()
     book.enter_data(2)
     assert book.sent(1).status == "data", "the second is under way and speaks for itself"
-    book.write(lambda row: ledger.unknown(row, 2, "mail-server-unavailable", "timed out after the message"))
+    book.conclude(2, Fate("unknown", "mail-server-unavailable", "timed out after the message"))
     assert book.row().status == "unknown"
     assert book.sent(1).status == "sent"
 
@@ -175,14 +181,9 @@ async def test_with_retry_two_attempts_of_unknown_fate_are_sent_when_the_first_o
 async def test_a_postponed_mail_is_claimed_again(database: Database) -> None:
     book = await Book.open(database)
     first = book.claim()
-    until = NOON + timedelta(minutes=5)
-
-    def turned_away(row: Delivery) -> None:
-        row.failures += 1
-        ledger.postponed(row, until, "mail-server-unavailable", "451 later")
-
-    postponed = book.write(turned_away)
-    assert (postponed.status, postponed.next_at, postponed.raw) == ("postponed", until, "451 later")
+    until = NOON + timedelta(minutes=1)
+    postponed = book.turned_away(1)
+    assert (postponed.status, postponed.next_at, postponed.raw, postponed.failures) == ("postponed", until, "451 later", 1)
     assert not book.enter_data(1)
     book.now = until
     again = book.claim()
@@ -194,7 +195,7 @@ async def test_a_postponed_mail_is_claimed_again(database: Database) -> None:
 async def test_a_refused_mail_is_never_claimed_again(database: Database) -> None:
     book = await Book.open(database)
     book.claim()
-    book.write(lambda row: ledger.refused(row, "recipient-refused", "550 no such user " + "x" * 2000))
+    book.conclude(1, Fate("refused", "recipient-refused", "550 no such user " + "x" * 2000))
     row = book.claim()
     assert (row.status, row.reason, row.attempt) == ("refused", "recipient-refused", 1)
     assert row.raw is not None
@@ -206,7 +207,7 @@ async def test_a_late_word_of_an_old_attempt_about_an_unknown_fate_changes_nothi
     book.claim()
     book.enter_data(1)
     book.sent(1)
-    row = book.write(lambda row: ledger.unknown(row, 1, "mail-server-unavailable", None))
+    row = book.conclude(1, Fate("unknown", "mail-server-unavailable"))
     assert row.status == "sent"
 
 
@@ -218,7 +219,7 @@ async def test_of_two_attempts_at_once_only_one_enters_data(database: Database) 
     def attempt(_: int) -> bool:
         together.wait(10)
         row = book.claim()
-        return database.write_now(ledger.enter_data, row.id or 0, row.attempt, NOON)
+        return bool(database.write_now(ledger.enter_data, [(row.id or 0, row.attempt)], NOON))
 
     def forget(session: Session) -> None:
         session.delete(session.exec(select(Delivery)).one())
@@ -231,7 +232,7 @@ async def test_of_two_attempts_at_once_only_one_enters_data(database: Database) 
 
             def enter(_: int, delivery: int = claimed.id or 0) -> bool:
                 together.wait(10)
-                return database.write_now(ledger.enter_data, delivery, 1, NOON)
+                return bool(database.write_now(ledger.enter_data, [(delivery, 1)], NOON))
 
             assert sum(both.map(enter, range(2))) == 1
             database.write_now(forget)
@@ -251,16 +252,11 @@ async def test_the_seventy_two_hours_count_from_the_first_try_and_not_from_a_pau
 ) -> None:
     book = await Book.open(database)
     book.claim()
-    book.write(lambda row: ledger.postponed(row, NOON, "paused"))
+    book.write(lambda row: ledger.postponed(row.reason, NOON, "paused"))
     book.now = NOON + timedelta(days=10)
     assert book.claim().first_claimed_at == book.now
     since = book.now
-
-    def turned_away(row: Delivery) -> None:
-        row.failures += 1
-        ledger.postponed(row, book.now, "mail-server-unavailable", "451 later")
-
-    book.write(turned_away)
+    assert book.turned_away(2).status == "postponed"
     book.now += timedelta(days=1)
     assert book.claim().first_claimed_at == since
 
