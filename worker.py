@@ -22,6 +22,7 @@ from activities.sweeps import SweepActivities
 from mebae import contracts, wiring
 from mebae.applier import Applier
 from mebae.beside import load_beside
+from mebae.broadcasts_loading import load_broadcasts
 from mebae.loading import load_all
 from mebae.logs import configure_logging
 from mebae.mail.transport import Transport, look_for_mail_server
@@ -45,11 +46,14 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
     """Runs until cancelled."""
     loaded = load_all(settings.scenarios, activities=REGISTERED)
     beside = load_beside(settings.scenarios)
+    broadcasts = load_broadcasts(settings.scenarios, beside)
     database = await wiring.open_database(settings)
     transport = transport_of(settings)
     try:
         now, segments = wiring.world_now(settings), beside.segments or ()
-        await database.write(publish, loaded, root=settings.scenarios, scoring=beside.scoring, segments=segments, now=now)
+        await database.write(
+            publish, loaded, root=settings.scenarios, scoring=beside.scoring, segments=segments, broadcasts=broadcasts, now=now
+        )
         client = await connect()
         await ensure_search_attributes(client)
         await ensure_schedules(client, jobs(settings).values(), settings)

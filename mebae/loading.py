@@ -25,7 +25,7 @@ SCENARIO_FILE = "scenario.py"
 ANY_LANGUAGE = ""
 """The language of `thanks.md`."""
 
-_OTHER_FOLDERS = ("layouts",)
+_OTHER_FOLDERS = ("layouts", "broadcasts")
 _MAIL = re.compile(r"(?P<mail>[^.]+)(?:\.(?P<language>[^.]+))?\.md")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
@@ -45,10 +45,10 @@ def find_scenarios(root: Path) -> list[Path]:
     """The folders of all scenarios, in the order of their names.
 
     `root` is the project's root or its `scenarios` folder. A folder without files is none (Git keeps none either, but
-    Python leaves its `__pycache__`), nor are `layouts` and what begins with a dot or an underscore.
+    Python leaves its `__pycache__`), nor are `layouts`, `broadcasts` and what begins with a dot or an underscore.
     Raises `ScenarioError` if there is no such folder.
     """
-    home = _home(root)
+    home = scenarios_home(root)
     return sorted(folder for folder in home.iterdir() if _is_scenario(folder))
 
 
@@ -59,7 +59,7 @@ def load_all(root: Path, *, activities: Collection[str] | None = None) -> list[L
     They are checked against the words of the files beside them (stages, topics, segments, events).
     Raises one `ScenarioError` with all problems of all scenarios, and of those files.
     """
-    home = _home(root)
+    home = scenarios_home(root)
     beside = load_beside(home)
     problems = list(beside.problems)
     loaded: list[Loaded] = []
@@ -83,9 +83,7 @@ def load_scenario(
     """
     folder = Path(folder).resolve()
     problems: list[Problem] = []
-    mails = _find_mails(folder, problems)
-    for path in mails.values():
-        _check_mail(path, problems)
+    mails = find_mails(folder, problems)
     scenario = _read_scenario(folder, problems)
     graph = None
     if scenario is not None:
@@ -108,7 +106,8 @@ def load_scenario(
 # -- folders
 
 
-def _home(root: Path) -> Path:
+def scenarios_home(root: Path) -> Path:
+    """The `scenarios` folder of a project's root, or the folder itself. Raises `ScenarioError` if there is none."""
     root = Path(root).resolve()
     home = root / "scenarios" if (root / "scenarios").is_dir() else root
     if not home.is_dir():
@@ -160,7 +159,11 @@ def _read_scenario(folder: Path, problems: list[Problem]) -> Scenario | None:
 # -- mails
 
 
-def _find_mails(folder: Path, problems: list[Problem]) -> dict[tuple[str, str], Path]:
+def find_mails(folder: Path, problems: list[Problem], *, folders: int = 2) -> dict[tuple[str, str], Path]:
+    """The mails beside a scenario or broadcast, by id and language, checked: what is wrong with them goes into `problems`.
+
+    `folders`: how many of the folders above a file its problems name.
+    """
     mails: dict[tuple[str, str], Path] = {}
     for path in sorted(folder.glob("*.md")):
         if path.name.startswith(".") or path.name.upper().startswith("README."):
@@ -170,16 +173,18 @@ def _find_mails(folder: Path, problems: list[Problem]) -> dict[tuple[str, str], 
         if parts is None or (language and not _LANGUAGE.fullmatch(language)):
             problems.append(
                 Problem(
-                    file=_place(path), message="a mail is called name.language.md, such as thanks.ja.md, or thanks.md"
+                    file=place(path, folders=folders), message="a mail is called name.language.md, such as thanks.ja.md, or thanks.md"
                 )
             )
             continue
         mails[parts["mail"], language] = path
+    for path in mails.values():
+        _check_mail(path, problems, folders)
     return mails
 
 
-def _check_mail(path: Path, problems: list[Problem]) -> None:
-    where = _place(path)
+def _check_mail(path: Path, problems: list[Problem], folders: int) -> None:
+    where = place(path, folders=folders)
     try:
         parse_mail(path.read_text(encoding="utf-8-sig"), where)
     except UnicodeDecodeError:

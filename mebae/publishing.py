@@ -14,10 +14,12 @@ import structlog
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
+from mebae.broadcasts_loading import LoadedBroadcast
 from mebae.loading import Loaded
 from mebae.mail.publishing import layout_files, publish_layouts, publish_mails
 from mebae.scoring_loading import LoadedScoring
 from mebae.segments import Saved
+from mebae.store.broadcasts import publish_broadcasts
 from mebae.store.scoring import publish_scoring
 from mebae.store.segments import publish_segments
 from mebae.store.tables import PublishedScenario, ScenarioVersion
@@ -33,6 +35,7 @@ def publish(
     now: datetime,
     scoring: LoadedScoring | None = None,
     segments: Sequence[Saved] = (),
+    broadcasts: Sequence[LoadedBroadcast] = (),
 ) -> None:
     """Publishes everything that was loaded from `root`. The same again changes nothing; two workers may do it at once.
 
@@ -53,6 +56,9 @@ def publish(
         publish_mails(session, one.graph.scenario, sources, now)
     publish_layouts(session, layout_files(root / "layouts"), now)
     publish_segments(session, segments)
+    for broadcast in broadcasts:
+        publish_mails(session, broadcast.plan.broadcast, broadcast.sources(), now)
+    publish_broadcasts(session, [broadcast.plan for broadcast in broadcasts])
     if publish_scoring(session, scoring, now):
         log.warning("scoring.changed", cure="leads are not scored by it until you run: mebae rescore")
 

@@ -14,7 +14,7 @@ from mebae.conditions import Condition, parts_of, refs_of
 from mebae.segments_language import Segment
 from mebae.timing import Duration
 
-_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _CONDITION: TypeAdapter[Condition] = TypeAdapter(Condition)
 
 LONGEST_ID = 60
@@ -53,7 +53,7 @@ def compile_segments(segments: Sequence[Segment], checker: Checker) -> list[Save
     saved = []
     for segment in segments:
         place = f"segment '{segment.id}': "
-        if not _SLUG.fullmatch(segment.id) or len(segment.id) > LONGEST_ID:
+        if not SLUG.fullmatch(segment.id) or len(segment.id) > LONGEST_ID:
             checker.report(
                 None,
                 f'Segment({segment.id!r}, …): the id is lower-case words joined by hyphens, such as "dormant", '
@@ -63,13 +63,13 @@ def compile_segments(segments: Sequence[Segment], checker: Checker) -> list[Save
             checker.report(None, f"two segments are called '{segment.id}': an id is there once")
         seen.add(segment.id)
         condition = checker.condition(segment.when, None, place)
-        _report_impossible(condition, checker, place)
+        report_impossible(condition, checker, place)
         saved.append(Saved(segment.id, segment.title, condition))
     return saved
 
 
-def _report_impossible(condition: Condition, checker: Checker, place: str) -> None:
-    """What can be asked of one lead on a journey, and not of all leads."""
+def report_impossible(condition: Condition, checker: Checker, place: str) -> None:
+    """Reports what can be asked of one lead on a journey, and not of all leads."""
     for ref in refs_of(condition):
         if ref.startswith("entry."):
             checker.report(None, f"{place}{ref} is known only within a journey: a segment asks for lead.… and did(…)")
