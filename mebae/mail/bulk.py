@@ -27,8 +27,9 @@ class BulkContent:
     """The broadcast's, for mails that name it (`scenario.title`)."""
     variant: str | None = None
     """Of an A/B test; the delivery's row records it."""
-    subject: str | None = None
-    """Instead of the mail's own: what an A/B test of subjects tries. A template as in the front matter."""
+    text: str | None = None
+    """The id under which its text is published, where that is another than the mail's: an A/B test of subjects publishes one for
+    each subject (`BroadcastPlan.variant`). Ledger, events and conditions know the mail by `mail`."""
 
 
 @dataclass(frozen=True)
