@@ -25,11 +25,12 @@ from activities.calling import coded, world_now
 from mebae import contracts, ledger, resting
 from mebae.contracts import StepInput
 from mebae.errors import DatabaseUnavailable, MailInvalid
-from mebae.gate import gate
+from mebae.gate import Gate, OnCap
 from mebae.graph import Send
 from mebae.journey import Done, Ended, Exited, Postponed, Refused, Settling, Then, Unknown
 from mebae.ledger import Fate
-from mebae.mail.composing import Composed, Letter, compose, letter_for_lead, letter_for_sales
+from mebae.mail.composing import Composed, Letter, compose, letter_for_lead, letter_for_sales, topic_of
+from mebae.mail.legal import lacking
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.rendering import BrokenMail
 from mebae.mail.transport import RelayRefused, RelayUnavailable, Transport
@@ -70,6 +71,7 @@ class MailActivities:
 
     def __init__(self, database: Database, transport: Transport, setting: Setting, settings: MailSettings) -> None:
         self._database, self._transport, self._setting, self._settings = database, transport, setting, settings
+        self._gate = Gate(settings.rules, setting.zone, setting.calendar, lacking(settings))
 
     @activity.defn(name=contracts.SEND_MAIL)
     @coded
@@ -146,7 +148,8 @@ class MailActivities:
                 return Unknown(mark=row.mark, forms=row.forms, then=then)
             case _:
                 pass
-        answer = gate(session, place, row, "claim", now)
+        row.topic = topic_of(session, place, mail) if kind == DeliveryKind.MARKETING else ""
+        answer = self._ask(session, place, row, "claim", now)
         if answer is not None:
             return self._closed(session, place, request, row, answer, now)
         try:
@@ -169,13 +172,20 @@ class MailActivities:
             return self._was_sent(session, place, request, row, now)
         if row.attempt != claimed.attempt or row.status != DeliveryStatus.CLAIMED:
             return Unknown(mark=row.mark)  # another attempt has it; Temporal no longer listens to this one
-        answer = gate(session, place, row, "data", now)
+        answer = self._ask(session, place, row, "data", now)
         if answer is not None:
             return self._closed(session, place, request, row, answer, now)
         session.flush()
         if not ledger.enter_data(session, [(claimed.delivery, claimed.attempt)], now):
             return Unknown(mark=row.mark)
         return None
+
+    def _ask(
+        self, session: Session, place: Place, row: Delivery, moment: Literal["claim", "data"], now: datetime
+    ) -> Refused | Postponed | Exited | None:
+        step = place.graph.step(row.step)
+        on_cap: OnCap = step.on_cap if isinstance(step, Send) else "postpone"
+        return self._gate.ask(session, place.lead, row, moment, now, place=place, on_cap=on_cap)
 
     async def _conclude(self, request: StepInput, claimed: Claimed, now: datetime, fate: Fate) -> Answer:
         """The mail is out, or not: that must be written, so a database that is away is waited for within the attempt."""

@@ -18,6 +18,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import SecretStr
 from sqlmodel import Session, col, func, select
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -34,6 +35,7 @@ from mebae.mail.publishing import publish_layouts, publish_mails
 from mebae.mail.transport import SmtpTransport
 from mebae.sender import Sender
 from mebae.settings import Settings
+from mebae.store.consents import record
 from mebae.store.database import Database
 from mebae.store.migrate import migrate
 from mebae.store.tables import Delivery, JourneyRow, Lead, PublishedScenario, ScenarioVersion
@@ -62,6 +64,8 @@ def prepare(session: Session, graph: Graph, count: int, now: datetime) -> list[J
         lead = Lead(email=f"lead{base + number}@bench.example", name="Lead", created_at=now, updated_at=now)
         session.add(lead)
         session.flush()
+        assert lead.id is not None
+        record(session, lead.id, now, "form", "bench", "", f"bench:{lead.id}")
         rows.append(
             request_entry(
                 session, graph=graph, lead=lead, command=f"bench-{lead.id}", properties={}, now=now, zone="Asia/Tokyo"
@@ -126,7 +130,11 @@ async def measure(count: int) -> None:
 
 async def run(count: int, temporal: str, sink_port: int, url: str) -> None:
     client = await connected(temporal)
-    settings = Settings(smtp_port=sink_port, clock_origin=datetime.now(UTC), clock_speed=SPEED)
+    settings = Settings(
+        smtp_port=sink_port, clock_origin=datetime.now(UTC), clock_speed=SPEED, sender_postal="東京都千代田区1-1",
+        sender_contact="desk@bench.example", public_url="http://127.0.0.1:8300",
+        token_keys=SecretStr("20260101:a-secret-of-the-bench"),
+    )  # fmt: skip
     migrate(url)
     database = Database(url)
     transport = SmtpTransport("127.0.0.1", sink_port, connections=8)

@@ -57,6 +57,7 @@ __all__ = [
     "qualified",
     "registered",
     "requested_quote",
+    "resubscribed",
     "run",
     "send",
     "send_next",
@@ -67,6 +68,8 @@ __all__ = [
     "submitted",
     "tag",
     "tracked",
+    "unsubscribed",
+    "unsubscribed_topic",
     "viewed_screen",
     "visited",
     "wait",
@@ -379,6 +382,33 @@ def handover_rejected(reason: OneOrMore | None = None) -> Pattern:
     {'reason': 'no-budget'}
     """
     return _pattern("handover_rejected", reason)
+
+
+def unsubscribed() -> Pattern:
+    """Wants no more marketing mail. No rule is needed for that: the gate lets none pass.
+
+    >>> unsubscribed().event
+    'Unsubscribed'
+    """
+    return _pattern("unsubscribed")
+
+
+def unsubscribed_topic(topic: OneOrMore | None = None) -> Pattern:
+    """Wants no more mail of a topic of `scenarios/mailing.py`; without an argument of any.
+
+    >>> unsubscribed_topic("seminar").where
+    {'topic': 'seminar'}
+    """
+    return _pattern("unsubscribed_topic", topic)
+
+
+def resubscribed() -> Pattern:
+    """Agreed to mail again, after it had unsubscribed.
+
+    >>> resubscribed().event
+    'Resubscribed'
+    """
+    return _pattern("resubscribed")
 
 
 def tracked(name: str, /, **props: Scalar | tuple[Scalar, ...] | list[Scalar]) -> Pattern:

@@ -46,6 +46,9 @@ EVENTS: tuple[EventSpec, ...] = (
     EventSpec("qualified", "Qualified", "qualification", "became MQL, SQL, …"),
     EventSpec("joined", "Segment Joined", "segment", "became a member of a segment"),
     EventSpec("contacted", "Sales Contacted", "channel", "was contacted by sales", ("Call Logged", "Meeting Held")),
+    EventSpec("unsubscribed", "Unsubscribed", None, "wants no more marketing mail"),
+    EventSpec("unsubscribed_topic", "Topic Unsubscribed", "topic", "wants no more mail of a topic"),
+    EventSpec("resubscribed", "Resubscribed", None, "agreed to mail again after it had unsubscribed"),
     EventSpec("handover_rejected", "Handover Rejected", "reason", "was given to sales, who did not take it"),
 )  # fmt: skip
 
@@ -68,6 +71,9 @@ PROPERTIES: dict[str, dict[str, Literal["text", "number", "boolean", "date"]]] =
     "Email Link Clicked": {"mail": "text", "url": "text", "verdict": "text"},
     "Stage Reached": {"stage": "text", "from": "text", "score": "number"},
     "Qualified": {"qualification": "text", "from": "text", "score": "number"},
+    "Unsubscribed": {"mail": "text", "scenario": "text", "how": "text"},
+    "Topic Unsubscribed": {"topic": "text", "mail": "text", "scenario": "text", "how": "text"},
+    "Resubscribed": {"how": "text", "source": "text"},
 }  # fmt: skip
 """What Mebae itself and Segment's own clients send with a standard event, beside the property that its verb matches."""
 

@@ -1,67 +1,108 @@
 """The one gate before every mail. Every answer is a row, so "why did this lead (not) get this mail?" always has an answer.
 
-It is asked twice for each attempt: with the claim, and right before the message's bytes. So far it knows: closed entries
-(`resting.take`), pause, `exits_when`, opt-out and a missing address. Consent, topics, caps and quiet hours come with the
-mail issue, in the order of DESIGN §8.
+It is asked twice for each attempt: with the claim, and right before the message's bytes. Of a journey it asks first whether
+that goes on: `exits_when`, pause (closed entries: `resting.take`). Then, of marketing mail, the rules of `mebae.gating`. Mail
+to sales is asked about its journey only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
+from sqlalchemy import insert
 from sqlmodel import Session
 
+from mebae.gating import Answer, GateFacts, GateRules, OnCap, decide
 from mebae.journey import PAUSED, Exited, Postponed, Refused
-from mebae.resting import Place, exited
-from mebae.store.tables import Delivery, GateRow
+from mebae.mailing import MailRules
+from mebae.resting import Place, close, exited
+from mebae.store.gate_facts import gather
+from mebae.store.tables import Delivery, GateRow, Lead
+from mebae.timing import Calendar
 from mebae.words import DeliveryKind, GateAnswer
+
+__all__ = ["Answer", "Gate", "GateFacts", "GateRules", "OnCap", "decide", "gather"]
 
 PAUSED_FOR = timedelta(hours=1)
 """When a mail that met a paused journey asks again, should nobody say `resume`, which asks at once."""
 
-
-def gate(
-    session: Session, place: Place, delivery: Delivery, moment: Literal["claim", "data"], now: datetime
-) -> Refused | Postponed | Exited | None:
-    """None: go. The lead's lock is held."""
-    answer = _ask(session, place, delivery, now)
-    session.add(
-        GateRow(
-            lead_id=delivery.lead_id,
-            entry=delivery.entry,
-            step=delivery.step,
-            visit=delivery.visit,
-            delivery_id=delivery.id,
-            scope=delivery.scope,
-            mail=delivery.mail,
-            attempt=delivery.attempt,
-            moment=moment,
-            answer=_word(answer),
-            reason=answer.why if answer is not None else None,
-            until=answer.until if isinstance(answer, Postponed) else None,
-            asked_at=now,
-        )
-    )
-    return answer
+Moment = Literal["claim", "data"]
 
 
-def _ask(session: Session, place: Place, delivery: Delivery, now: datetime) -> Refused | Postponed | Exited | None:
-    out = exited(session, place, now)
-    if out is not None:
-        return out
-    if place.row.paused:
-        return Postponed(now + PAUSED_FOR, PAUSED)
-    if delivery.kind == DeliveryKind.SALES:
-        return None
-    if place.lead.opted_out_at is not None:
-        return Refused("opted-out")
-    if not place.lead.email:
-        return Refused("no-address")
-    return None
+class Gate:
+    """Made once, in the composition root.
+
+    Args:
+        rules: those of `scenarios/mailing.py`.
+        zone: the workspace's, for leads that have none.
+        calendar: whose business days count.
+        lacking: settings without which no mail has its legal footer; see `mebae.mail.legal.lacking`.
+    """
+
+    def __init__(self, rules: MailRules, zone: str, calendar: Calendar, lacking: Sequence[str] = ()) -> None:
+        self.rules, self.zone = rules, zone
+        self._rules = GateRules(rules, calendar, tuple(lacking))
+
+    def ask(
+        self,
+        session: Session,
+        lead: Lead,
+        delivery: Delivery,
+        moment: Moment,
+        now: datetime,
+        *,
+        place: Place | None = None,
+        on_cap: OnCap = "postpone",
+    ) -> Answer:
+        """May this mail go to this lead now? None: go. The lead is locked, the delivery has its id.
+
+        `place`: the journey that sends it, which is asked about first; an exit closes its row. `on_cap`: what the step wants
+        where a frequency cap is reached.
+        """
+        answer = self._journey(session, place, now) if place is not None else None
+        if answer is None and delivery.kind == DeliveryKind.MARKETING:
+            [facts] = gather(session, [(lead, delivery)], self.rules, self.zone, now, on_cap=on_cap)
+            answer = decide(facts, self._rules, now)
+            if isinstance(answer, Exited) and place is not None:
+                close(place.row, answer, now)
+        _record(session, [(delivery, answer)], moment, now)
+        return answer
+
+    def ask_many(
+        self, session: Session, asked: Sequence[tuple[Lead, Delivery]], moment: Moment, now: datetime
+    ) -> list[Answer]:
+        """`ask` for mails of no journey, each of another lead (all locked, in the order of their ids), in a few queries."""
+        facts = gather(session, asked, self.rules, self.zone, now)
+        answers = [decide(one, self._rules, now) for one in facts]
+        _record(session, list(zip((delivery for _, delivery in asked), answers, strict=True)), moment, now)
+        return answers
+
+    def _journey(self, session: Session, place: Place, now: datetime) -> Answer:
+        out = exited(session, place, now)
+        if out is not None:
+            return out
+        return Postponed(now + PAUSED_FOR, PAUSED) if place.row.paused else None
 
 
-def _word(answer: Refused | Postponed | Exited | None) -> GateAnswer:
+def _record(session: Session, answered: Sequence[tuple[Delivery, Answer]], moment: Moment, now: datetime) -> None:
+    session.flush()
+    rows: list[dict[str, Any]] = [
+        {
+            "lead_id": delivery.lead_id, "entry": delivery.entry, "step": delivery.step, "visit": delivery.visit,
+            "broadcast_id": delivery.broadcast_id, "delivery_id": delivery.id, "scope": delivery.scope, "mail": delivery.mail,
+            "attempt": delivery.attempt, "moment": moment, "answer": _word(answer),
+            "reason": None if answer is None else answer.why,
+            "until": answer.until if isinstance(answer, Postponed) else None, "asked_at": now,
+        }
+        for delivery, answer in answered
+    ]  # fmt: skip
+    if rows:
+        session.execute(insert(GateRow), rows)
+
+
+def _word(answer: Answer) -> GateAnswer:
     match answer:
         case None:
             return GateAnswer.GO

@@ -44,6 +44,7 @@ from mebae.mail.transport import SmtpTransport
 from mebae.router import Router
 from mebae.sender import Sender
 from mebae.settings import Settings
+from mebae.store.consents import record
 from mebae.store.database import Database, lock_lead
 from mebae.store.ingest import EventLog
 from mebae.store.tables import Delivery, Event, JourneyRow, Lead, Nudge, PublishedScenario, ScenarioVersion
@@ -71,6 +72,15 @@ ATTRIBUTES: list[Any] = [
 ]
 MAIL = "---\nsubject: {name}\n---\nHello {{{{ lead.name }}}}, this is {name}.\n"
 LAYOUT = "<html><body>{{ body }}</body></html>"
+
+
+LAWFUL: dict[str, Any] = {
+    "sender_postal": "〒100-0001 東京都千代田区千代田1-1",
+    "sender_contact": "desk@mebae.example",
+    "public_url": "http://127.0.0.1:8300",
+    "token_keys": "20260101:a-secret-of-the-tests",
+}
+"""The settings without which no mail shows what the law wants."""
 
 
 class Relay:
@@ -143,7 +153,8 @@ class House:
 
         return await self.database.write(write)
 
-    async def lead(self, email: str, **columns: Any) -> int:
+    async def lead(self, email: str, *, agreed: bool = True, **columns: Any) -> int:
+        """A lead; unless said otherwise one that agreed to get mail."""
         now = self.now()
 
         def write(session: Session) -> int:
@@ -151,6 +162,8 @@ class House:
             session.add(lead)
             session.flush()
             assert lead.id is not None
+            if agreed:
+                record(session, lead.id, now, "form", "test", "メールを受け取ります", f"test:{lead.id}")
             return lead.id
 
         return await self.database.write(write)
@@ -254,7 +267,7 @@ async def house(
     relay = Relay()
     port = await relay.start()
     clock: dict[str, Any] = {"clock_origin": datetime.now(UTC), "clock_speed": speed} if speed != 1 else {}
-    configured = Settings(smtp_port=port, smtp_timeout=2.0, **clock, **settings)
+    configured = Settings(**{**LAWFUL, "smtp_port": port, "smtp_timeout": 2.0, **clock, **settings})
     transport = SmtpTransport("127.0.0.1", port, connections=4, timeout=2.0)
     own = env is None
     if env is None:

@@ -21,7 +21,7 @@ from mebae.authoring import Scenario, days, end, send, wait
 from mebae.settings import Settings
 from mebae.store.database import Database
 from tests.dev_server import dev_server
-from tests.house import LAYOUT, MAIL, House, Relay, house
+from tests.house import LAWFUL, LAYOUT, MAIL, House, Relay, house
 
 ROOT = Path(__file__).resolve().parents[1]
 MANY = 50
@@ -115,6 +115,7 @@ async def test_a_worker_killed_in_the_middle_of_fifty_journeys_finishes_them_whe
             "MEBAE_UNKNOWN_MAIL": policy,
             "MEBAE_CLOCK_ORIGIN": datetime.now(UTC).isoformat(),
             "MEBAE_CLOCK_SPEED": str(SPEED),
+            **{f"MEBAE_{name.upper()}": value for name, value in LAWFUL.items()},
         }
         worker = WorkerProcess(tmp_path, settings)
         clock = {"clock_origin": settings["MEBAE_CLOCK_ORIGIN"], "clock_speed": SPEED}

@@ -18,12 +18,14 @@ from temporalio.client import Client
 from mebae import contracts, ledger, resting
 from mebae.authoring import Scenario, clicked, days, end, lead, on, send, wait, wait_for
 from mebae.contracts import StepInput
-from mebae.gate import gate
+from mebae.gate import Gate
 from mebae.ledger import Fate, Move, Policy
+from mebae.mailing import MailRules
 from mebae.resting import Place
 from mebae.settings import Settings
 from mebae.store.database import Database, lock_lead
 from mebae.store.tables import Delivery, GateRow, JourneyRow, Lead
+from mebae.timing import Calendar
 from mebae.words import DeliveryKind
 from tests.house import House, Relay, house
 
@@ -288,7 +290,8 @@ async def test_each_answer_of_the_gate_is_a_row(
             setattr(person, name, value)
         session.flush()
         delivery = book._claim(session)
-        gate(session, book._place(session), delivery, "claim", NOON)
+        place = book._place(session)
+        Gate(MailRules(), "Asia/Tokyo", Calendar()).ask(session, place.lead, delivery, "claim", NOON, place=place)
 
     database.write_now(work)
     [row] = database.write_now(lambda session: list(session.exec(select(GateRow))))

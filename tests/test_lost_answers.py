@@ -17,16 +17,16 @@ from mebae.authoring import Scenario, days, end, lead, on, send, tag, visited, w
 from mebae.contracts import StepInput
 from mebae.errors import Permanent
 from mebae.journey import Done, Ended, Ending, Heard, Marks, Postponed, Resting, Settling
-from mebae.mail.outgoing import MailSettings
-from mebae.mail.rendering import Sender as MailSender
+from mebae.mail.wiring import mail_settings
 from mebae.resting import Setting
+from mebae.settings import Settings
 from mebae.store.database import Database, lock_lead
 from mebae.store.tables import Delivery, Event, JourneyRow
 from mebae.timing import Calendar
-from tests.house import FAST, House, house
+from tests.house import FAST, LAWFUL, House, house
 
 ASIA = Setting("Asia/Tokyo", Calendar())
-MAIL = MailSettings(MailSender("Mebae", "hello@mebae.example"), "sales@mebae.example")
+MAIL = mail_settings(Settings(**LAWFUL))
 ASKING = Scenario(
     "asking",
     exits_when=lead.qualification == "sql",

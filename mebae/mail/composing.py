@@ -93,6 +93,17 @@ def letter_for_lead(
     return Letter(lead.email or "", lead.name, delivery.message_id, now, _headers(place, delivery), sender, content)
 
 
+def topic_of(session: Session, place: Place, mail: str) -> str:
+    """The topic of a scenario's mail in the lead's language; "" if it has none, or cannot be read (then it is not sent)."""
+    sources = mail_sources(session, place.graph.scenario, mail)
+    if not sources:
+        return ""
+    try:
+        return parse_mail(sources[choose_language(list(sources), place.lead.language)][1], mail).topic
+    except BrokenMail:
+        return ""
+
+
 def letter_for_sales(
     session: Session,
     place: Place,

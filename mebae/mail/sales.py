@@ -45,6 +45,7 @@ _EVENTS_JA = {
     "Form Submitted": "フォーム送信", "Form Answered": "アンケート回答", "Seminar Registered": "セミナー申込",
     "Seminar Attended": "セミナー参加", "Email Opened": "メール開封", "Email Link Clicked": "メールクリック",
     "Quote Requested": "見積依頼", "Sales Contacted": "営業が連絡", "Handover Rejected": "営業が差し戻し",
+    "Unsubscribed": "配信停止", "Topic Unsubscribed": "トピックの配信停止", "Resubscribed": "配信再開",
 }  # fmt: skip
 _PROPERTIES = 4
 """So many answers of a form, or properties of an event of the user's own, are told."""

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from mebae.clock import WorldClock
 from mebae.errors import MebaeError
-from mebae.importing import import_leads
+from mebae.import_rows import ConsentSaid
+from mebae.importing import ImportOptions, import_leads
 from mebae.mail.inbox import Inbox
 from mebae.programs.cast import Cast, Member, choose_cast, mails_out
 from mebae.programs.house import House, empty, find_root, occupied, plan_house
@@ -135,7 +136,9 @@ class Show:
         file = self._house.root / "examples" / "leads.csv"
         if not file.is_file():
             raise DemoFailed(f"{file} is not there: the demo needs its leads")
-        report = await asyncio.to_thread(partial(import_leads, database, file, now=self._now(), list_name="demo"))
+        agreed = ImportOptions(consent=ConsentSaid(how="form", wording="製品・セミナーに関するご案内メールの受け取りに同意します。"))
+        work = partial(import_leads, database, file, now=self._now(), list_name="demo", options=agreed)
+        report = await asyncio.to_thread(work)
         self._console.print(f"\n{report.new} leads imported from {file.relative_to(self._house.root)}.", style="bold")
 
     def _print(self, lines: list[str]) -> None:

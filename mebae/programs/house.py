@@ -26,6 +26,10 @@ from mebae.temporal import dev_server_command
 from mebae.wiring import RUNNING
 
 TEMPORAL_PORT, UI_PORT = 7233, 8233
+PLACEHOLDERS = {
+    "MEBAE_SENDER_POSTAL": "【仮の住所です。MEBAE_SENDER_POSTAL を設定してください】",
+    "MEBAE_SENDER_CONTACT": "【仮の連絡先です。MEBAE_SENDER_CONTACT を設定してください】",
+}
 LOCK = "lock"
 
 
@@ -107,6 +111,7 @@ def plan_house(
     }
     if smtp:
         environment |= {"MEBAE_SMTP_HOST": _reachable(settings.host), "MEBAE_SMTP_PORT": str(smtp), "MEBAE_SMTP_TLS": "none"}
+        environment |= _placeholders(settings, own, notes)
     if own is not None or not settings.public_url:
         environment["MEBAE_PUBLIC_URL"] = f"http://{_reachable(settings.host)}:{api}"
     if clock is not None:
@@ -132,6 +137,16 @@ def plan_house(
         clock=clock or settings.clock(),
         notes=notes,
     )
+
+
+def _placeholders(settings: Settings, own: Mapping[str, str] | None, notes: list[str]) -> dict[str, str]:
+    """What the law wants in every mail, made up where nobody has set it: for mail that goes to the inbox and to nobody else.
+    With a real mail server the gate holds all mail until it is set."""
+    given = {"MEBAE_SENDER_POSTAL": settings.sender_postal, "MEBAE_SENDER_CONTACT": settings.sender_contact}
+    unset = [name for name, value in given.items() if not value and name not in (own or {})]
+    if unset:
+        notes.append(f"mails show a placeholder until you set {' and '.join(unset)}")
+    return {name: PLACEHOLDERS[name] for name in unset}
 
 
 async def furnish(house: House, supervisor: Supervisor) -> None:

@@ -32,6 +32,7 @@ _PAST = {
     "answered": "answered the form", "registered": "registered for", "requested_quote": "asked for a quote",
     "stage_reached": "reached the stage", "qualified": "was qualified as", "joined": "joined the segment",
     "contacted": "was contacted by sales", "handover_rejected": "was rejected by sales",
+    "unsubscribed": "unsubscribed", "unsubscribed_topic": "unsubscribed from the topic", "resubscribed": "agreed to mail again",
 }  # fmt: skip
 """What happened, of a lead, where the verb alone reads badly."""
 _LISTS = {"lead.tags": "tagged", "lead.topics": "interested in", "lead.excluded": "excluded as"}

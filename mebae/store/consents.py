@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
+from mebae.mailing import BASES
 from mebae.store.tables import Consent
 
 LONGEST_WORDING = 10_000
@@ -29,18 +30,41 @@ class Given(NamedTuple):
     """As it was shown; empty if nobody knows."""
     cause: str
     """The message id or row that brought it: recorded once per cause."""
+    basis: str = ""
+    """One of `mebae.mailing.BASES`; by `how` if it is left out."""
 
 
-def record(session: Session, lead_id: int, given_at: datetime, how: str, source: str, wording: str, cause: str) -> None:
+_EXEMPTIONS = {
+    "名刺": "business-card", "名刺交換": "business-card", "取引": "dealings", "取引関係": "dealings", "取引先": "dealings",
+    "公表": "published-address", "公表アドレス": "published-address",
+}  # fmt: skip
+
+
+def basis_of(how: str) -> str:
+    """The ground that a record of this kind is: one of the exemptions by its name, else consent.
+
+    >>> basis_of("business-card"), basis_of("form"), basis_of("名刺")
+    ('business-card', 'consent', 'business-card')
+    """
+    word = how.strip().casefold().replace("_", "-").replace(" ", "-")
+    return word if word in BASES else _EXEMPTIONS.get(how.strip(), "consent")
+
+
+def record(
+    session: Session, lead_id: int, given_at: datetime, how: str, source: str, wording: str, cause: str, basis: str = ""
+) -> None:
     """Records one consent; nothing if this cause brought one before."""
-    record_all(session, [Given(lead_id, given_at, how, source, wording, cause)])
+    record_all(session, [Given(lead_id, given_at, how, source, wording, cause, basis)])
 
 
 def record_all(session: Session, given: Iterable[Given]) -> None:
     """Records many in one statement, each once per cause, whoever else records it at the same time."""
     rows = [
         one._replace(
-            how=one.how[:LONGEST_NAME], source=one.source[:LONGEST_NAME], wording=one.wording[:LONGEST_WORDING]
+            how=one.how[:LONGEST_NAME],
+            source=one.source[:LONGEST_NAME],
+            wording=one.wording[:LONGEST_WORDING],
+            basis=one.basis or basis_of(one.how),
         )._asdict()
         for one in given
     ]

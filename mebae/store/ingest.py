@@ -35,6 +35,7 @@ NOT_BY_THE_LEAD = frozenset(
 
 OUR_MESSAGE_IDS = (
     "lead-created:", "lead-changed:", "lead-imported:", "step:", "command:", "stage-reached:", "qualified:", "segment-joined:",
+    "unsubscribed:", "resubscribed:",
 )  # fmt: skip
 """How our own message ids begin. Nobody else's may, or they could take the place of ours."""
 

@@ -1,0 +1,90 @@
+"""What a marketing mail must show by law (特定電子メール法 第4条 and its ordinance, CAN-SPAM §5(a)(5)), checked on what was rendered.
+
+The sender's name, that one may refuse further mail with the address (URL) where, the postal address, and where complaints and
+questions go. The check reads what the recipient reads, the HTML and the text part each; it fails closed.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Any
+
+import lxml.html  # type: ignore[import-untyped]
+
+from mebae.mail.outgoing import MailSettings
+from mebae.mail.rendering import Rendered, Sender
+
+FOOTER_MISSING = "footer-missing"
+"""The code of the refusal, with the missing parts in the ledger's `raw`."""
+
+_UNSEEN = ("head", "style", "script", "title", "template", "noscript")
+_HIDDEN = re.compile(r"display:none|visibility:hidden|font-size:0(?:px|pt|em|rem|%)?(?:;|$)|opacity:0(?:\.0+)?(?:;|$)")
+
+
+def lacking(settings: MailSettings) -> tuple[str, ...]:
+    """The settings without which no marketing mail can show its footer, by their variables; empty if all is there."""
+    sender = settings.sender
+    given = {
+        "MEBAE_SENDER_NAME": sender.name,
+        "MEBAE_SENDER_POSTAL": sender.postal,
+        "MEBAE_SENDER_CONTACT": sender.contact,
+        "MEBAE_PUBLIC_URL": settings.public_url,
+        "MEBAE_TOKEN_KEYS": settings.tokens,
+    }
+    return tuple(name for name, value in given.items() if not (value.strip() if isinstance(value, str) else value))
+
+
+def missing(rendered: Rendered, sender: Sender, unsubscribe_url: str) -> tuple[str, ...]:
+    """What the mail does not show that it must, each with the part, such as `postal address (text)`; empty if all is there.
+
+    `sender`: that of the settings, whose name the law wants, whatever a mail's `from:` says. `unsubscribe_url`: the link's
+    address as the mail has it.
+    """
+    html, links = _seen(rendered.html)
+    shown = {"html": html, "text": rendered.text}
+    linked = {
+        "html": bool(unsubscribe_url) and unsubscribe_url in links,
+        "text": bool(unsubscribe_url)
+        and re.search(rf"{re.escape(unsubscribe_url)}(?![\w/?#=&%.-]*[\w/=&%-])", rendered.text) is not None,
+    }
+    found = []
+    for part, words in shown.items():
+        plain = _plain(words)
+        for name, wanted in (
+            ("sender's name", sender.name), ("postal address", sender.postal), ("contact for complaints", sender.contact),
+        ):  # fmt: skip
+            if not _plain(wanted) or _plain(wanted) not in plain:
+                found.append(f"{name} ({part})")
+        if not linked[part]:
+            found.append(f"opt-out link ({part})")
+    return tuple(found)
+
+
+def _seen(html: str) -> tuple[str, set[str]]:
+    """The text of a page that a reader sees, and where its links lead that have a text."""
+    words: list[str] = []
+    links: set[str] = set()
+    for element in _visible(lxml.html.document_fromstring(html or "<p></p>")):
+        if element.tag == "a" and (href := element.get("href")) and element.text_content().strip():
+            links.add(href)
+        words.append(element.text or "")
+        words += [child.tail or "" for child in element]
+    return " ".join(words), links
+
+
+def _visible(element: Any) -> Iterator[Any]:
+    """An element and those in it, without what is not shown."""
+    if not isinstance(element.tag, str) or element.tag in _UNSEEN or element.get("hidden") is not None:
+        return
+    if _HIDDEN.search(re.sub(r"\s", "", element.get("style", "").lower())):
+        return
+    yield element
+    for child in element:
+        yield from _visible(child)
+
+
+def _plain(words: str) -> str:
+    """As it is compared: without width, case and white space, since lines are broken anywhere."""
+    return "".join(unicodedata.normalize("NFKC", words).casefold().split())

@@ -1,0 +1,146 @@
+"""The suppression list: addresses that no mail goes to, as keyed hashes, so that it outlives an erased lead.
+
+An entry is of an address; `leads.opted_out_at` is the wish of a person, and holds for whatever address it has. Who
+unsubscribes gets both. All of it acts at once, also on mail that is on its way: the gate is asked again right before the
+message's bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import unicodedata
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from sqlalchemy import delete
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, select
+
+from mebae.errors import BadInput
+from mebae.store.leads import normalise_email
+from mebae.store.tables import Delivery, Lead, Suppression, TopicChoice, Workspace
+
+Reason = Literal["unsubscribed", "hard-bounce", "soft-bounces", "complaint", "erased", "by-hand", "imported"]
+REASONS: tuple[str, ...] = get_args(Reason)
+STRENGTH = ("unsubscribed", "imported", "by-hand", "soft-bounces", "hard-bounce", "complaint", "erased")
+"""Of two reasons the later one of these is kept: a lead that agrees again lifts an unsubscribe and nothing else."""
+
+
+def salt_of(session: Session) -> str:
+    """The salt of this workspace's hashes."""
+    return session.exec(select(Workspace.address_salt)).one()
+
+
+def address_hash(salt: str, address: str) -> str:
+    """What stands for an address in the list: HMAC-SHA256 over its normalised spelling.
+
+    >>> address_hash("salt", "Sato@Aoba.example") == address_hash("salt", " sato@aoba.example ")
+    True
+    """
+    try:
+        written = normalise_email(address)
+    except BadInput:  # what came back in a report may be no address that we would take
+        written = unicodedata.normalize("NFKC", address).strip().lower()
+    return hash_of(salt, written)
+
+
+def hash_of(salt: str, normalised: str) -> str:
+    """`address_hash` of an address that is normalised already, as a lead's is."""
+    return hmac.new(salt.encode(), normalised.encode(), hashlib.sha256).hexdigest()
+
+
+def add(session: Session, address: str, reason: Reason, now: datetime, *, delivery_id: int | None = None) -> bool:
+    """Puts an address on the list; whether that changed anything. Of two reasons the stronger one is kept."""
+    return add_hashes(session, [address_hash(salt_of(session), address)], reason, now, delivery_id=delivery_id) > 0
+
+
+def add_hashes(
+    session: Session, hashes: Iterable[str], reason: Reason, now: datetime, *, delivery_id: int | None = None
+) -> int:
+    """Puts hashes of addresses on the list; how many were new or got a stronger reason."""
+    wanted = sorted(set(hashes))
+    weaker = STRENGTH[: STRENGTH.index(reason)]
+    insert: Any = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert(Suppression)
+    statement = statement.on_conflict_do_update(
+        index_elements=["hash"],
+        set_={name: statement.excluded[name] for name in ("reason", "at", "delivery_id")},
+        where=col(Suppression.reason).in_(weaker),
+    ).returning(col(Suppression.hash))
+    changed = 0
+    for at in range(0, len(wanted), 500):
+        rows = [{"hash": one, "reason": reason, "at": now, "delivery_id": delivery_id} for one in wanted[at : at + 500]]
+        changed += len(session.execute(statement, rows).all())
+    return changed
+
+
+def lift(session: Session, address: str, *, only: Reason | None = None) -> Suppression | None:
+    """Takes an address off the list, if it is there (for the reason `only`, if given); the entry that was taken off."""
+    found = find(session, address)
+    if found is None or (only is not None and found.reason != only):
+        return None
+    session.execute(delete(Suppression).where(col(Suppression.hash) == found.hash))
+    session.expunge(found)
+    return found
+
+
+def find(session: Session, address: str) -> Suppression | None:
+    """The address's entry."""
+    return session.get(Suppression, address_hash(salt_of(session), address), populate_existing=True)
+
+
+def unsubscribe(
+    session: Session,
+    lead: Lead,
+    now: datetime,
+    *,
+    delivery: Delivery | None = None,
+    topic: str | None = None,
+    how: str = "link",
+) -> bool:
+    """The lead wants no marketing mail any more, or none of one topic; whether that is news.
+
+    Writes the opt-out, the suppression of its address and the event `Unsubscribed`; for a topic the choice and the event
+    `Topic Unsubscribed`. The lead is locked by the caller. `delivery`: the mail by which it said so; `how`: `link`,
+    `one-click`, `mail`, `preferences`, `by-hand`, `api`.
+    """
+    from mebae.store.ingest import EventLog  # which itself lifts what a consent lifts
+
+    assert lead.id is not None
+    log = EventLog(now)
+    properties: dict[str, Any] = {"how": how}
+    if delivery is not None:
+        properties |= {"mail": delivery.mail, "scenario": delivery.scope}
+    if topic is not None:
+        if not choose_topic(session, lead.id, topic, wanted=False, now=now):
+            return False
+        name, properties = "Topic Unsubscribed", {"topic": topic, **properties}
+    else:
+        news = lead.opted_out_at is None
+        if news:
+            lead.opted_out_at, lead.updated_at = now, now
+        if lead.email is not None:
+            delivery_id = delivery.id if delivery is not None else None
+            news |= add(session, lead.email, "unsubscribed", now, delivery_id=delivery_id)
+        if not news:
+            return False
+        name = "Unsubscribed"
+    log.add(lead, f"unsubscribed:{lead.id}:{lead.last_seq + 1}", name, properties)
+    log.write(session)
+    return True
+
+
+def choose_topic(session: Session, lead_id: int, topic: str, *, wanted: bool, now: datetime) -> bool:
+    """What a lead (locked) says of one topic; whether that is news."""
+    row = session.get(TopicChoice, (lead_id, topic), populate_existing=True)
+    if row is None:
+        session.add(TopicChoice(lead_id=lead_id, topic=topic, wanted=wanted, at=now))
+        session.flush()
+        return not wanted
+    if row.wanted == wanted:
+        return False
+    row.wanted, row.at = wanted, now
+    session.flush()
+    return True
