@@ -25,7 +25,7 @@ from activities.calling import coded, world_now
 from mebae import contracts, ledger, resting
 from mebae.contracts import StepInput
 from mebae.errors import DatabaseUnavailable, MailInvalid
-from mebae.gate import Gate, OnCap
+from mebae.gate import Gate, Moment, OnCap
 from mebae.graph import Send
 from mebae.journey import Done, Ended, Exited, Postponed, Refused, Settling, Then, Unknown
 from mebae.ledger import Fate
@@ -181,7 +181,7 @@ class MailActivities:
         return None
 
     def _ask(
-        self, session: Session, place: Place, row: Delivery, moment: Literal["claim", "data"], now: datetime
+        self, session: Session, place: Place, row: Delivery, moment: Moment, now: datetime
     ) -> Refused | Postponed | Exited | None:
         step = place.graph.step(row.step)
         on_cap: OnCap = step.on_cap if isinstance(step, Send) else "postpone"
