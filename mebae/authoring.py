@@ -30,6 +30,7 @@ __all__ = [
     "branch",
     "business_days",
     "call_task",
+    "called",
     "choose",
     "clicked",
     "contacted",
@@ -43,7 +44,11 @@ __all__ = [
     "entry",
     "go_to",
     "hand_to_sales",
+    "handed_over",
+    "handover_accepted",
+    "handover_expired",
     "handover_rejected",
+    "handover_returned",
     "hours",
     "imported",
     "joined",
@@ -53,12 +58,16 @@ __all__ = [
     "notify_sales",
     "on",
     "opened",
+    "opportunity_lost",
+    "opportunity_opened",
+    "opportunity_won",
     "per_day",
     "qualified",
     "registered",
     "requested_quote",
     "resubscribed",
     "run",
+    "sales_qualified",
     "send",
     "send_next",
     "set_lead",
@@ -375,6 +384,24 @@ def contacted(channel: OneOrMore | None = None) -> Pattern:
     return _pattern("contacted", channel)
 
 
+def handed_over(owner: OneOrMore | None = None) -> Pattern:
+    """Was given to sales; without an argument to whomever.
+
+    >>> handed_over().event
+    'Handover Opened'
+    """
+    return _pattern("handed_over", owner)
+
+
+def handover_accepted(owner: OneOrMore | None = None) -> Pattern:
+    """Was taken by sales; without an argument by whomever.
+
+    >>> handover_accepted("sato").where
+    {'owner': 'sato'}
+    """
+    return _pattern("handover_accepted", owner)
+
+
 def handover_rejected(reason: OneOrMore | None = None) -> Pattern:
     """Was given to sales, who did not take it; without an argument for whatever reason.
 
@@ -409,6 +436,69 @@ def resubscribed() -> Pattern:
     'Resubscribed'
     """
     return _pattern("resubscribed")
+
+
+def handover_returned(reason: OneOrMore | None = None) -> Pattern:
+    """Was given back by sales; without an argument for whatever reason.
+
+    >>> handover_returned("too-early").where
+    {'reason': 'too-early'}
+    """
+    return _pattern("handover_returned", reason)
+
+
+def handover_expired(clock: OneOrMore | None = None) -> Pattern:
+    """Came back because sales did not answer (`"response"`) or did not judge (`"judgement"`) in time.
+
+    >>> handover_expired("response").where
+    {'clock': 'response'}
+    """
+    return _pattern("handover_expired", clock)
+
+
+def sales_qualified(owner: OneOrMore | None = None) -> Pattern:
+    """Was judged an SQL by sales.
+
+    >>> sales_qualified().event
+    'Sales Qualified'
+    """
+    return _pattern("sales_qualified", owner)
+
+
+def opportunity_opened(owner: OneOrMore | None = None) -> Pattern:
+    """Became an opportunity (商談).
+
+    >>> opportunity_opened().event
+    'Opportunity Opened'
+    """
+    return _pattern("opportunity_opened", owner)
+
+
+def opportunity_won(owner: OneOrMore | None = None) -> Pattern:
+    """Became a customer (受注).
+
+    >>> opportunity_won().event
+    'Opportunity Won'
+    """
+    return _pattern("opportunity_won", owner)
+
+
+def opportunity_lost(reason: OneOrMore | None = None) -> Pattern:
+    """An opportunity was lost (失注), or came to nothing; without an argument for whatever reason.
+
+    >>> opportunity_lost("competitor-chosen").where
+    {'reason': 'competitor-chosen'}
+    """
+    return _pattern("opportunity_lost", reason)
+
+
+def called(outcome: OneOrMore | None = None) -> Pattern:
+    """Was called by sales: `"appointment"`, `"talked"` or `"no_answer"`; without an argument with whatever outcome.
+
+    >>> called("appointment").where
+    {'outcome': 'appointment'}
+    """
+    return _pattern("called", outcome)
 
 
 def tracked(name: str, /, **props: Scalar | tuple[Scalar, ...] | list[Scalar]) -> Pattern:

@@ -49,8 +49,23 @@ EVENTS: tuple[EventSpec, ...] = (
     EventSpec("unsubscribed", "Unsubscribed", None, "wants no more marketing mail"),
     EventSpec("unsubscribed_topic", "Topic Unsubscribed", "topic", "wants no more mail of a topic"),
     EventSpec("resubscribed", "Resubscribed", None, "agreed to mail again after it had unsubscribed"),
+    EventSpec("handed_over", "Handover Opened", "owner", "was given to sales"),
+    EventSpec("handover_accepted", "Handover Accepted", "owner", "was taken by sales"),
     EventSpec("handover_rejected", "Handover Rejected", "reason", "was given to sales, who did not take it"),
+    EventSpec("handover_returned", "Handover Returned", "reason", "was given back by sales"),
+    EventSpec("handover_expired", "Handover Expired", "clock", "came back because sales did not answer, or did not judge, in time"),
+    EventSpec("sales_qualified", "Sales Qualified", "owner", "was judged an SQL by sales"),
+    EventSpec("opportunity_opened", "Opportunity Opened", "owner", "became an opportunity (商談)"),
+    EventSpec("opportunity_won", "Opportunity Won", "owner", "became a customer (受注)"),
+    EventSpec("opportunity_lost", "Opportunity Lost", "reason", "an opportunity was lost (失注), or came to nothing"),
+    EventSpec("called", "Call Completed", "outcome", "was called: `appointment`, `talked` or `no_answer`"),
 )  # fmt: skip
+
+BY_SALES = (
+    "handed_over", "handover_accepted", "handover_rejected", "handover_returned", "handover_expired", "sales_qualified",
+    "opportunity_opened", "opportunity_won", "opportunity_lost", "called",
+)  # fmt: skip
+"""The verbs of what sales does with a lead: they tell nothing of its behaviour."""
 
 IDENTIFIED = "Lead Identified"
 """Stored for every Segment `identify` call and for any other change of a lead's attributes: changes wake journeys too."""
@@ -74,6 +89,16 @@ PROPERTIES: dict[str, dict[str, Literal["text", "number", "boolean", "date"]]] =
     "Unsubscribed": {"mail": "text", "scenario": "text", "how": "text"},
     "Topic Unsubscribed": {"topic": "text", "mail": "text", "scenario": "text", "how": "text"},
     "Resubscribed": {"how": "text", "source": "text"},
+    "Handover Opened": {"handover": "number", "owner": "text", "score": "number"},
+    "Handover Accepted": {"handover": "number", "by": "text"},
+    "Handover Rejected": {"handover": "number", "owner": "text", "by": "text"},
+    "Handover Returned": {"handover": "number", "owner": "text", "by": "text"},
+    "Handover Expired": {"handover": "number", "owner": "text"},
+    "Sales Qualified": {"handover": "number", "by": "text"},
+    "Opportunity Opened": {"handover": "number", "by": "text", "amount": "number"},
+    "Opportunity Won": {"handover": "number", "by": "text", "amount": "number", "currency": "text"},
+    "Opportunity Lost": {"handover": "number", "owner": "text", "by": "text"},
+    "Call Completed": {"call": "number", "method": "text", "owner": "text", "by": "text"},
 }  # fmt: skip
 """What Mebae itself and Segment's own clients send with a standard event, beside the property that its verb matches."""
 

@@ -44,8 +44,11 @@ _EVENTS_JA = {
     "Lead Imported": "リスト取込", "Content Downloaded": "資料ダウンロード", "Page Viewed": "ページ閲覧", "Screen Viewed": "画面閲覧",
     "Form Submitted": "フォーム送信", "Form Answered": "アンケート回答", "Seminar Registered": "セミナー申込",
     "Seminar Attended": "セミナー参加", "Email Opened": "メール開封", "Email Link Clicked": "メールクリック",
-    "Quote Requested": "見積依頼", "Sales Contacted": "営業が連絡", "Handover Rejected": "営業が差し戻し",
     "Unsubscribed": "配信停止", "Topic Unsubscribed": "トピックの配信停止", "Resubscribed": "配信再開",
+    "Quote Requested": "見積依頼", "Sales Contacted": "営業が連絡", "Handover Opened": "営業へ引き渡し",
+    "Handover Accepted": "営業が受領", "Handover Rejected": "営業が見送り", "Handover Returned": "営業が差し戻し",
+    "Handover Expired": "営業の対応期限切れ", "Handover Passed": "担当を引き継ぎ", "Sales Qualified": "営業がSQLと判定",
+    "Opportunity Opened": "商談化", "Opportunity Won": "受注", "Opportunity Lost": "失注", "Call Completed": "電話",
 }  # fmt: skip
 _PROPERTIES = 4
 """So many answers of a form, or properties of an event of the user's own, are told."""

@@ -31,8 +31,12 @@ _PAST = {
     "created": "became known", "imported": "was imported with", "viewed_screen": "viewed the screen", "submitted": "sent the form",
     "answered": "answered the form", "registered": "registered for", "requested_quote": "asked for a quote",
     "stage_reached": "reached the stage", "qualified": "was qualified as", "joined": "joined the segment",
-    "contacted": "was contacted by sales", "handover_rejected": "was rejected by sales",
     "unsubscribed": "unsubscribed", "unsubscribed_topic": "unsubscribed from the topic", "resubscribed": "agreed to mail again",
+    "contacted": "was contacted by sales", "handed_over": "was given to sales", "handover_accepted": "was taken by sales",
+    "handover_rejected": "was rejected by sales", "handover_returned": "was given back by sales",
+    "handover_expired": "came back unanswered from sales", "sales_qualified": "was judged an SQL by sales",
+    "opportunity_opened": "became an opportunity", "opportunity_won": "became a customer", "opportunity_lost": "was lost by sales",
+    "called": "was called by sales",
 }  # fmt: skip
 """What happened, of a lead, where the verb alone reads badly."""
 _LISTS = {"lead.tags": "tagged", "lead.topics": "interested in", "lead.excluded": "excluded as"}

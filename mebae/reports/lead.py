@@ -34,14 +34,14 @@ from mebae.reports.lead_told import (
     Stage,
     Threshold,
 )
-from mebae.scoring import Reason
+from mebae.scoring import Reason, Tally, facts_at
 from mebae.scoring_decay import crossing, next_change
 from mebae.scoring_model import LIMIT, Engagement
 from mebae.starting import REASONS
 from mebae.store.companies import colleagues
 from mebae.store.consents import consents_of
 from mebae.store.graphs import graph_of
-from mebae.store.scoring import BY_RULES, QUALIFIED, STAGE_REACHED
+from mebae.store.scoring import BY_RULES, QUALIFIED, STAGE_REACHED, stored_events
 from mebae.store.standing import Standing, standing
 from mebae.store.tables import (
     Company,
@@ -55,12 +55,13 @@ from mebae.store.tables import (
     SegmentRow,
     Visitor,
 )
+from mebae.timing import check_zone
 from mebae.words import JourneyStatus
 
 JOURNEYS, MAILS, COLLEAGUES = 50, 50, 20
 """How many of each are shown, the newest first."""
 LEDGER = 1000
-_NEXT = {"none": BY_RULES[0], "mql": "sql", "accepted": "sql"}
+_NEXT = {"none": BY_RULES[0], "lost": BY_RULES[0], "mql": "sql", "accepted": "sql"}
 """What a lead may become next, by the model's rules."""
 
 
@@ -82,7 +83,7 @@ def report(session: Session, lead: Lead, now: datetime, *, events: int = 20, led
         score=None if held is None else _score(session, lead, held, now),
         row_score=lead.score,
         moves=_moves(session, lead.id),
-        ripeness=None if held is None else ripeness(lead, held, now),
+        ripeness=None if held is None else ripeness(session, lead, held, now),
         excluded=list(lead.excluded if held is None else held.score.excluded),
         consents=[
             Agreed(given_at=one.given_at, how=one.how, source=one.source, wording=one.wording)
@@ -97,18 +98,39 @@ def report(session: Session, lead: Lead, now: datetime, *, events: int = 20, led
     )
 
 
-def ripeness(lead: Lead, held: Standing, now: datetime, zone: str = "UTC") -> Ripeness | None:
-    """How near the next qualification is, by the model's rule; None if no rule leads further."""
+def ripeness(session: Session, lead: Lead, held: Standing, now: datetime, zone: str = "UTC") -> Ripeness | None:
+    """How near the next qualification is, by the model's rule; None if no rule leads further.
+
+    Of a lead that came back from sales only what it did since then counts.
+    """
     to = _NEXT.get(lead.qualification)
     rule = next((one for one in held.scoring.model.qualifications if one.to == to), None)
     if rule is None or to is None:
         return None
-    told = explain(rule.when, held.facts(lead, now), zone)
+    back = lead.nurtured_since if to in BY_RULES else None
+    facts = held.facts(lead, now)
+    if back is not None:
+        assert lead.id is not None
+        since = (event for _, event in stored_events(session, [lead.id]) if event.occurred_at > back)
+        facts = facts_at(held.scoring.model, Tally.of(held.scoring.model, since), held.profile, now)
+    told = explain(rule.when, facts, zone)
     missing = told.missing
+    if back is not None:
+        missing = _after_sales(lead, back, missing, now, zone)
     if held.score.excluded:
         barred = f"excluded as {', '.join(held.score.excluded)}: such a lead is never qualified"
         missing = f"{missing}; {barred}" if missing else barred
     return Ripeness(to=to, holds=told.value, missing=missing, of=told)
+
+
+def _after_sales(lead: Lead, back: datetime, missing: str, now: datetime, zone: str) -> str:
+    """What is missing of a lead that has been with sales."""
+    day = f"{back.astimezone(check_zone(zone)):%Y-%m-%d}"
+    said = f"counting what it did since it came back from sales on {day}: {missing}" if missing else ""
+    if lead.rests_until is not None and now < lead.rests_until:
+        rest = f"it rests until {lead.rests_until.astimezone(check_zone(zone)):%Y-%m-%d}, as sales said why"
+        said = f"{rest}; {said}" if said else rest
+    return said
 
 
 def _person(session: Session, lead: Lead, held: Standing | None) -> Person:

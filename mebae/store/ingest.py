@@ -15,7 +15,7 @@ from sqlalchemy import insert
 from sqlmodel import Session, col, select
 
 from mebae import scoring
-from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
+from mebae.events import BY_SALES, BY_VERB, IDENTIFIED, REQUESTED
 from mebae.store import visitors
 from mebae.store.companies import companies_for
 from mebae.store.consents import Given, record_all
@@ -29,13 +29,14 @@ CREATED = BY_VERB["created"].name
 CONTACTED = BY_VERB["contacted"].name
 NOT_BY_THE_LEAD = frozenset(
     {IDENTIFIED, REQUESTED}
-    | {BY_VERB[verb].name for verb in ("created", "imported", "stage_reached", "qualified", "joined", "contacted", "handover_rejected")}
+    | {BY_VERB[verb].name for verb in ("created", "imported", "stage_reached", "qualified", "joined", "contacted", *BY_SALES)}
 )  # fmt: skip
 """Events that tell of a lead without its having done anything."""
 
 OUR_MESSAGE_IDS = (
     "lead-created:", "lead-changed:", "lead-imported:", "step:", "command:", "stage-reached:", "qualified:", "segment-joined:",
     "unsubscribed:", "resubscribed:",
+    "handover:", "call:",
 )  # fmt: skip
 """How our own message ids begin. Nobody else's may, or they could take the place of ours."""
 

@@ -45,7 +45,8 @@ _LEDGER = {
 
 _table = SQLModel.metadata.tables[Lead.__tablename__]
 _leads = _table.c
-_read = tuple(dict.fromkeys((*COLUMNS, *SEEN, "id", "attributes", "tally", "score_changes_at", "erased_at")))
+_others = ("id", "attributes", "tally", "score_changes_at", "nurtured_since", "rests_until", "erased_at")
+_read = tuple(dict.fromkeys((*COLUMNS, *SEEN, *_others)))
 
 
 class Before(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -21,7 +21,7 @@ from sqlalchemy import select as select_columns
 from sqlmodel import Session, SQLModel, col, select
 
 from mebae.events import BY_VERB
-from mebae.scoring import Event, EventLike, Life, Profile, Score, Tally, reckon, replay, time_dependent_until
+from mebae.scoring import Event, EventLike, Life, Profile, Score, Tally, is_human, reckon, replay, time_dependent_until
 from mebae.scoring_decay import next_change
 from mebae.scoring_loading import LoadedScoring
 from mebae.scoring_mapping import Mapping
@@ -35,6 +35,8 @@ QUALIFIED = BY_VERB["qualified"].name
 
 SOON = timedelta(days=1)
 """How often, at most, time alone is let change a lead's row. What a journey asks is exact at any moment all the same."""
+NOT_QUALIFIED = ("none", "lost")
+"""What may become an MQL. A lost lead keeps its name until then."""
 BY_RULES = ("mql",)
 """What a lead becomes by the rules alone. Everything beyond is for sales to say (DESIGN §9)."""
 
@@ -209,7 +211,7 @@ def score_leads(session: Session, touched: Sequence[Touched], now: datetime) -> 
             for lead_id, event in stored_events(session, [work.id for work in asks]):
                 history[lead_id].append(event)
         for work in works:
-            work.score(scoring, history.get(work.id, []), now, tale)
+            work.score(scoring, history.get(work.id, []), now, tale, session)
     for work in works:
         _tell(work.lead, work.account, tale)
         dumped = work.account.dump()
@@ -280,8 +282,10 @@ class _Work:
     def _known(self, model: ScoringModel) -> dict[int, bool] | None:
         return None if self._anew else _as_before(model, self.account, self.lead)
 
-    def score(self, scoring: Scoring, history: Sequence[EventLike], now: datetime, tale: Tale) -> None:
-        """Writes the score, its reasons, stage and qualification on the lead."""
+    def score(
+        self, scoring: Scoring, history: Sequence[EventLike], now: datetime, tale: Tale, session: Session | None = None
+    ) -> None:
+        """Writes the score, its reasons, stage and qualification on the lead. Without a session `history` is its whole life."""
         if not self._due:
             return
         lead, account = self.lead, self.account
@@ -297,7 +301,11 @@ class _Work:
         if found is None:
             found = reckon(scoring.model, account.tally, profile, now, held=held, known=self._known(scoring.model))
         write_score(lead, account, scoring, profile, found, now, tale)
-        become(lead, found, qualified)
+        rules = {*found.qualifications, *qualified}
+        if rules and lead.nurtured_since is not None and lead.qualification in NOT_QUALIFIED:
+            stored = history if session is None else (event for _, event in stored_events(session, [self.id]))
+            rules = qualified_again(lead, scoring, profile, [*stored, *self.unstored, *self.events], now)
+        become(lead, found, rules)
 
 
 def write_score(
@@ -327,17 +335,34 @@ def write_score(
     lead.scored_at = now
     # Without events, and with rules that no date bears on, nothing ever changes by itself.
     may_change = account.tally.kept or not scoring.model.fit_is_steady or scoring.model.looks_at_dates
-    lead.score_changes_at = now + SOON if may_change else None
+    lead.score_changes_at = now + SOON if may_change or lead.nurtured_since is not None else None
 
 
-def become(lead: Lead, found: Score, qualified: Iterable[str] = ()) -> None:
-    """Moves the lead to its stage, and qualifies it. `qualified`: what it qualified for on the way here."""
+def become(lead: Lead, found: Score, rules: Collection[str]) -> None:
+    """Moves the lead to its stage, and qualifies it. `rules`: what it qualifies for by now."""
     if found.excluded:
         return
     lead.stage = found.stage
-    if lead.qualification == "none":
-        rules = {*found.qualifications, *qualified}
-        lead.qualification = next((to for to in BY_RULES if to in rules), "none")
+    if lead.qualification in NOT_QUALIFIED:
+        lead.qualification = next((to for to in BY_RULES if to in rules), lead.qualification)
+
+
+def qualified_again(
+    lead: Lead, scoring: Scoring, profile: Profile, events: Iterable[EventLike], now: datetime
+) -> set[str]:
+    """What a lead that came back from sales qualifies for by what it did since then, and after its rest: what it did before has
+    been judged. The rules are asked as if it had become known on that day, and without anything that it did they say nothing."""
+    from mebae.store.ingest import NOT_BY_THE_LEAD
+
+    since, rests_until = lead.nurtured_since, lead.rests_until
+    if since is None or (rests_until is not None and now < rests_until):
+        return set()
+    after = [event for event in events if event.occurred_at > since]
+    if not any(event.name not in NOT_BY_THE_LEAD and is_human(event) for event in after):
+        return set()
+    lived = replay(scoring.model, profile, after, now)
+    moved = {move.to for move in lived.moves if move.kind == "qualification" and (rests_until is None or move.at >= rests_until)}
+    return moved | set(lived.score.qualifications)
 
 
 def _as_before(model: ScoringModel, account: Account, lead: Lead) -> dict[int, bool]:
@@ -400,6 +425,7 @@ def refresh(session: Session, now: datetime, most: int = 500) -> int:
         moments = [
             next_change(scoring.model, tally, profile, now),
             time_dependent_until(scoring.model, tally, profile, now),
+            lead.rests_until if lead.rests_until is not None and lead.rests_until > now else None,
         ]
         next_at = min((one for one in moments if one is not None), default=None)
         lead.score_changes_at = None if next_at is None else max(next_at, now + SOON)
