@@ -11,6 +11,7 @@ local part has 64 characters at most (RFC 5321 §4.5.3.1.1); the longest of ours
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
@@ -23,6 +24,11 @@ PREFIXES = {Kind.BOUNCE: "bounce", Kind.UNSUBSCRIBE: "unsubscribe"}
 _KINDS = {prefix: kind for kind, prefix in PREFIXES.items()}
 # The sign for sub-addresses (RFC 5233) is a server's own setting: `+` mostly, `-` with qmail, sometimes another.
 _LOCAL = re.compile(rf"({'|'.join(_KINDS)})[-+=_.]([a-z2-7]{{24,}})", re.IGNORECASE)
+_ANYWHERE = re.compile(
+    rf"(?<![A-Za-z0-9])(?:{'|'.join(_KINDS)})(?:[-+=_.]|%2B)[a-z2-7]{{24,57}}@[a-z0-9.-]{{1,253}}", re.IGNORECASE
+)
+UNSUBSCRIBE_LIKE = re.compile(rf"{PREFIXES[Kind.UNSUBSCRIBE]}[-+=_.][a-z2-7]{{24,57}}@", re.IGNORECASE)
+"""How an address begins that unsubscribes, if its token is good."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,13 @@ def read(tokens: Tokens, address: str, *, now: datetime) -> ReturnAddress | None
     kind = _KINDS[found[1].lower()]
     numbers = tokens.read_address(kind, found[2], now=now)
     return ReturnAddress(kind, numbers[0]) if numbers is not None and len(numbers) == 1 else None
+
+
+def find_all(texts: Iterable[str]) -> Iterator[str]:
+    """What looks like an address of ours in texts, such as the header of a returned mail; `read` says whether it is one."""
+    for text in texts:
+        for found in _ANYWHERE.findall(text):
+            yield found.replace("%2B", "+").replace("%2b", "+")
 
 
 def is_at(address: str, domain: str) -> bool:
