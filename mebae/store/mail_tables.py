@@ -50,6 +50,10 @@ class Delivery(SQLModel, table=True):
         Index("ix_deliveries_lead", "lead_id", "sent_at"),
         Index("ix_deliveries_sent", "sent_at"),
         Index(
+            "ix_deliveries_of_broadcast", "broadcast_id", "status", "next_at",
+            sqlite_where=text("broadcast_id IS NOT NULL"), postgresql_where=text("broadcast_id IS NOT NULL"),
+        ),
+        Index(
             "ix_deliveries_unknown", "id",
             sqlite_where=text("status = 'unknown'"), postgresql_where=text("status = 'unknown'"),
         ),
@@ -245,10 +249,15 @@ class Broadcast(SQLModel, table=True):
     status: str
     """`starting`, `running`, `waiting` (for a local time, or for the A/B test's end), `done` or `ended`."""
     paused: bool = False
+    workflow_id: str = ""
+    """By which it is paused, resumed and ended."""
     due_at: datetime = _time(nullable=False)
     started_at: datetime | None = _time()
     ended_at: datetime | None = _time()
     winner: str | None = None
+    """The variant that the test's winner was."""
+    decision: dict[str, Any] = _json(dict)
+    """Of the test: when, why, and the numbers at that moment (`mebae.ab`)."""
     outcome: str | None = None
     place: dict[str, Any] = _json(dict)
     """How far it is: the part under way and the last lead that was taken up."""

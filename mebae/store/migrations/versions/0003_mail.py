@@ -31,10 +31,12 @@ def upgrade() -> None:
     sa.Column('plan', sa.Text(), nullable=False),
     sa.Column('status', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('paused', sa.Boolean(), nullable=False),
+    sa.Column('workflow_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('due_at', UtcDateTime(), nullable=False),
     sa.Column('started_at', UtcDateTime(), nullable=True),
     sa.Column('ended_at', UtcDateTime(), nullable=True),
     sa.Column('winner', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+    sa.Column('decision', Json, nullable=False),
     sa.Column('outcome', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('place', Json, nullable=False),
     sa.Column('counts', Json, nullable=False),
@@ -136,6 +138,7 @@ def upgrade() -> None:
                existing_type=sa.INTEGER(),
                nullable=True)
         batch_op.create_index('ix_deliveries_sent', ['sent_at'], unique=False)
+        batch_op.create_index('ix_deliveries_of_broadcast', ['broadcast_id', 'status', 'next_at'], unique=False, sqlite_where=sa.text('broadcast_id IS NOT NULL'), postgresql_where=sa.text('broadcast_id IS NOT NULL'))
         batch_op.create_index('ix_deliveries_unknown', ['id'], unique=False, sqlite_where=sa.text("status = 'unknown'"), postgresql_where=sa.text("status = 'unknown'"))
         batch_op.create_unique_constraint(batch_op.f('uq_deliveries_broadcast_id_lead_id'), ['broadcast_id', 'lead_id'])
         batch_op.create_foreign_key(batch_op.f('fk_deliveries_broadcast_id_broadcasts'), 'broadcasts', ['broadcast_id'], ['id'])
@@ -185,6 +188,7 @@ def downgrade() -> None:
         batch_op.drop_constraint(batch_op.f('fk_deliveries_broadcast_id_broadcasts'), type_='foreignkey')
         batch_op.drop_constraint(batch_op.f('uq_deliveries_broadcast_id_lead_id'), type_='unique')
         batch_op.drop_index('ix_deliveries_unknown', sqlite_where=sa.text("status = 'unknown'"), postgresql_where=sa.text("status = 'unknown'"))
+        batch_op.drop_index('ix_deliveries_of_broadcast', sqlite_where=sa.text('broadcast_id IS NOT NULL'), postgresql_where=sa.text('broadcast_id IS NOT NULL'))
         batch_op.drop_index('ix_deliveries_sent')
         batch_op.alter_column('entry',
                existing_type=sa.INTEGER(),
