@@ -82,7 +82,7 @@ class Report:
     away: Away | None = None
     """Of an automatic reply."""
     to: tuple[str, ...] = ()
-    """The addresses that it came to, the envelope's first."""
+    """The addresses that it came to, the envelope's first; of one in the subject the part before the @."""
     quoted: tuple[str, ...] = ()
     """Return addresses of ours that stand in the mail that it brings back."""
     message_ids: tuple[str, ...] = ()
@@ -135,7 +135,8 @@ def read_report(raw: bytes, *, to: Sequence[str] = (), cause: str | None = None)
     mail = read_mail(raw)
     returned = [part.inner for part in mail.of(*_RETURNED)][:5]
     head = prose_reports.head_of(mail)
-    came_to = _distinct((*to, *_addresses(mail.headers, *_CAME_TO)))
+    subject = mail.headers.get("subject")[:1000]
+    came_to = _distinct((*to, *_addresses(mail.headers, *_CAME_TO), *find_all([subject])))
     base = Report(
         Kind.UNKNOWN,
         cause or cause_of(mail, raw),

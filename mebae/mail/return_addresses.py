@@ -24,10 +24,12 @@ PREFIXES = {Kind.BOUNCE: "bounce", Kind.UNSUBSCRIBE: "unsubscribe"}
 _KINDS = {prefix: kind for kind, prefix in PREFIXES.items()}
 # The sign for sub-addresses (RFC 5233) is a server's own setting: `+` mostly, `-` with qmail, sometimes another.
 _LOCAL = re.compile(rf"({'|'.join(_KINDS)})[-+=_.]([a-z2-7]{{24,}})", re.IGNORECASE)
+_IN_MAILTO = "@!$'*+-._~"
+_AT_DOMAIN = re.compile(r"@[^@]*$")
 _ANYWHERE = re.compile(
-    rf"(?<![A-Za-z0-9])(?:{'|'.join(_KINDS)})(?:[-+=_.]|%2B)[a-z2-7]{{24,57}}@[a-z0-9.-]{{1,253}}", re.IGNORECASE
+    rf"(?<![A-Za-z0-9])(?:{'|'.join(_KINDS)})(?:[-+=_.]|%2B)[a-z2-7]{{24,57}}(?![a-z2-7])", re.IGNORECASE
 )
-UNSUBSCRIBE_LIKE = re.compile(rf"{PREFIXES[Kind.UNSUBSCRIBE]}[-+=_.][a-z2-7]{{24,57}}@", re.IGNORECASE)
+UNSUBSCRIBE_LIKE = re.compile(rf"{PREFIXES[Kind.UNSUBSCRIBE]}[-+=_.][a-z2-7]{{24,57}}(?![a-z2-7])", re.IGNORECASE)
 """How an address begins that unsubscribes, if its token is good."""
 
 
@@ -61,14 +63,20 @@ def unsubscribe_mailto(tokens: Tokens, delivery: int, domain: str, *, now: datet
     return f"mailto:{quote(address, safe='@')}?subject=unsubscribe"
 
 
+def unsubscribe_subject_mailto(tokens: Tokens, delivery: int, to: str, *, now: datetime) -> str:
+    """Where no domain takes our return addresses: a mail to this address, with the token in its subject."""
+    subject = f"{PREFIXES[Kind.UNSUBSCRIBE]}+{tokens.sign_address(Kind.UNSUBSCRIBE, delivery, now=now)}"
+    return f"mailto:{quote(to, safe=_IN_MAILTO)}?subject={quote(subject)}"
+
+
 def read(tokens: Tokens, address: str, *, now: datetime) -> ReturnAddress | None:
     """Which delivery an address is about; None for all others, and where the token is forged, cut or too old.
 
-    Angle brackets and quotes may stand around it. The domain is not looked at: the token is proof enough, and mails that
-    went out under an earlier domain still come back.
+    Angle brackets and quotes may stand around it. The domain is not looked at and may be missing: the token is proof enough,
+    and mails that went out under an earlier domain still come back.
     """
-    local, at, _ = address.strip().strip("<>").rpartition("@")
-    found = _LOCAL.fullmatch(local.strip().strip('"')) if at else None
+    local = _AT_DOMAIN.sub("", address.strip().strip("<>"))
+    found = _LOCAL.fullmatch(local.strip().strip('"'))
     if found is None:
         return None
     kind = _KINDS[found[1].lower()]
@@ -77,7 +85,8 @@ def read(tokens: Tokens, address: str, *, now: datetime) -> ReturnAddress | None
 
 
 def find_all(texts: Iterable[str]) -> Iterator[str]:
-    """What looks like an address of ours in texts, such as the header of a returned mail; `read` says whether it is one."""
+    """What looks like an address of ours in texts, such as the header of a returned mail, without its domain; `read` says
+    whether it is one."""
     for text in texts:
         for found in _ANYWHERE.findall(text):
             yield found.replace("%2B", "+").replace("%2b", "+")

@@ -12,12 +12,11 @@ from datetime import datetime
 from urllib.parse import quote, urlsplit
 
 from mebae.mail.outgoing import MailSettings
+from mebae.mail.return_addresses import unsubscribe_mailto, unsubscribe_subject_mailto
 from mebae.tokens import Kind, Tokens
 
 CLICK, OPEN, TRAP, UNSUBSCRIBE, PREFERENCES, VIEW = "/t/c/", "/t/o/", "/t/x/", "/u/", "/p/", "/v/"
 """Where the server takes each kind of token; the pixel's is followed by `.gif`."""
-UNSUBSCRIBE_BOX = "u-"
-"""How the address of an unsubscribe by mail begins, at the bounce domain; the token follows."""
 LONGEST = 8_000
 """Characters of an address that is tracked. Servers refuse longer ones anyway."""
 
@@ -87,12 +86,10 @@ class MailLinks:
 
         Without a bounce domain of ours the mail goes to the sender, with the token in its subject.
         """
-        token = self._tokens.sign_address(Kind.UNSUBSCRIBE, self._delivery, now=self._now)
-        domain = self._settings.bounce_domain
+        domain, sender = self._settings.bounce_domain, self._settings.sender.email
         if domain:
-            return self.unsubscribe, f"mailto:{UNSUBSCRIBE_BOX}{token}@{domain}?subject=unsubscribe"
-        to = quote(self._settings.sender.email, safe="@!$'*+-._~")
-        return self.unsubscribe, f"mailto:{to}?subject=unsubscribe%20{UNSUBSCRIBE_BOX}{token}"
+            return self.unsubscribe, unsubscribe_mailto(self._tokens, self._delivery, domain, now=self._now)
+        return self.unsubscribe, unsubscribe_subject_mailto(self._tokens, self._delivery, sender, now=self._now)
 
     def _at(self, path: str, kind: Kind, *numbers: int) -> str:
         return self._settings.public_url + path + self._tokens.sign(kind, self._delivery, *numbers, now=self._now)

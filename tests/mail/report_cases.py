@@ -94,6 +94,7 @@ CASES: dict[str, Said] = {
     "too-large": Said(Kind.BOUNCE_SOFT, "5.3.4", Reason.TOO_LARGE),
     "unsubscribe-by-a-program": Said(Kind.UNSUBSCRIBE),
     "unsubscribe-by-mail": Said(Kind.UNSUBSCRIBE),
+    "unsubscribe-in-the-subject": Said(Kind.UNSUBSCRIBE),
     "vacation-rfc3834": Said(Kind.AUTO_REPLY, away="away"),
 }
 """Every mail of the corpus, as it is about the lead of the delivery."""
@@ -106,6 +107,7 @@ def load(name: str, *, delivery: int = 7, to: str = TO, message_id: str = MESSAG
         "%BOUNCE%": bounce_address(TOKENS, delivery, DOMAIN, now=NOW),
         "%UNSUBSCRIBE%": unsubscribe,
         "%UNSUBSCRIBE_UPPER%": unsubscribe.upper(),
+        "%UNSUBSCRIBE_LOCAL%": unsubscribe.partition("@")[0],
         "%UNSUBSCRIBE_ENCODED%": unsubscribe.replace("+", "%2B"),
         "%TO%": to,
         "%TO_XTEXT%": to.replace("o", "+6F"),

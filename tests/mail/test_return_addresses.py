@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from mebae.mail import return_addresses
 from mebae.mail.message import address_spec
-from mebae.mail.return_addresses import ReturnAddress, bounce_address, unsubscribe_address, unsubscribe_mailto
+from mebae.mail.return_addresses import (
+    ReturnAddress,
+    bounce_address,
+    unsubscribe_address,
+    unsubscribe_mailto,
+    unsubscribe_subject_mailto,
+)
 from mebae.tokens import Kind, Tokens
 
 TOKENS = Tokens.read_keys(["20260101:a-secret-of-the-tests"])
@@ -65,7 +71,7 @@ def test_bounce_address_unsubscribes_nobody() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", "@", "bounce@return.example", "bounce+@x", "sato@aoba.example", f"bounce+{'a' * 300}@x", "bounce+é@x"],
+    ["", "@", "bounce@return.example", "bounce+@x", "sato@aoba.example", f"bounce+{'a' * 300}@x", "bounce+é@x", "x+a"],
 )
 def test_other_addresses_are_nobodys(address: str) -> None:
     assert return_addresses.read(TOKENS, address, now=NOW) is None
@@ -85,3 +91,12 @@ def test_mailto_says_the_same_address_without_a_bare_plus() -> None:
     assert (uri.scheme, uri.query) == ("mailto", "subject=unsubscribe")
     assert "+" not in uri.path
     assert unquote(uri.path) == unsubscribe_address(TOKENS, 7, DOMAIN, now=NOW)
+
+
+def test_mailto_without_a_domain_of_ours_has_the_token_in_its_subject() -> None:
+    uri = urlsplit(unsubscribe_subject_mailto(TOKENS, 7, "hello@mebae.example", now=NOW))
+
+    assert uri.path == "hello@mebae.example"
+    subject = unquote(uri.query.removeprefix("subject="))
+    assert return_addresses.read(TOKENS, subject, now=NOW) == ReturnAddress(Kind.UNSUBSCRIBE, 7)
+    assert list(return_addresses.find_all([f"Re: {subject} please"])) == [subject]
