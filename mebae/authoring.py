@@ -27,12 +27,15 @@ __all__ = [
     "answered",
     "any_of",
     "attended",
+    "auto_replied",
+    "bounced",
     "branch",
     "business_days",
     "call_task",
     "called",
     "choose",
     "clicked",
+    "complained",
     "contacted",
     "created",
     "days",
@@ -334,6 +337,35 @@ def clicked(mail: OneOrMore | None = None) -> Pattern:
     'Email Link Clicked'
     """
     return _pattern("clicked", mail)
+
+
+def bounced(mail: OneOrMore | None = None, /, **props: Scalar | tuple[Scalar, ...] | list[Scalar]) -> Pattern:
+    """A mail to the lead came back: `bounce="hard"` for good, `bounce="soft"` for now; `reason` says why in one word.
+
+    No rule is needed to stop mail to it: the gate lets none pass to an address that is gone.
+
+    >>> bounced("thanks", bounce="hard").where
+    {'mail': 'thanks', 'bounce': 'hard'}
+    """
+    return _pattern("bounced", mail, props)
+
+
+def complained(mail: OneOrMore | None = None) -> Pattern:
+    """Called a mail spam, as its mail provider tells. It gets none any more: the gate lets none pass.
+
+    >>> complained().event
+    'Email Complained'
+    """
+    return _pattern("complained", mail)
+
+
+def auto_replied(mail: OneOrMore | None = None, /, **props: Scalar | tuple[Scalar, ...] | list[Scalar]) -> Pattern:
+    """A program answered a mail for the lead: it is `away`, has `left` the company (退職), or was `moved` to another post (異動).
+
+    >>> auto_replied(says="left").where
+    {'says': 'left'}
+    """
+    return _pattern("auto_replied", mail, props)
 
 
 def requested_quote(product: OneOrMore | None = None) -> Pattern:

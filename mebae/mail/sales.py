@@ -44,6 +44,7 @@ _EVENTS_JA = {
     "Lead Imported": "リスト取込", "Content Downloaded": "資料ダウンロード", "Page Viewed": "ページ閲覧", "Screen Viewed": "画面閲覧",
     "Form Submitted": "フォーム送信", "Form Answered": "アンケート回答", "Seminar Registered": "セミナー申込",
     "Seminar Attended": "セミナー参加", "Email Opened": "メール開封", "Email Link Clicked": "メールクリック",
+    "Email Bounced": "メール不達", "Email Complained": "迷惑メール報告", "Email Auto-Replied": "自動返信",
     "Unsubscribed": "配信停止", "Topic Unsubscribed": "トピックの配信停止", "Resubscribed": "配信再開",
     "Quote Requested": "見積依頼", "Sales Contacted": "営業が連絡", "Handover Opened": "営業へ引き渡し",
     "Handover Accepted": "営業が受領", "Handover Rejected": "営業が見送り", "Handover Returned": "営業が差し戻し",

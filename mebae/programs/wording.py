@@ -32,6 +32,7 @@ _PAST = {
     "answered": "answered the form", "registered": "registered for", "requested_quote": "asked for a quote",
     "stage_reached": "reached the stage", "qualified": "was qualified as", "joined": "joined the segment",
     "unsubscribed": "unsubscribed", "unsubscribed_topic": "unsubscribed from the topic", "resubscribed": "agreed to mail again",
+    "bounced": "had a mail come back:", "complained": "called spam the mail", "auto_replied": "answered automatically to",
     "contacted": "was contacted by sales", "handed_over": "was given to sales", "handover_accepted": "was taken by sales",
     "handover_rejected": "was rejected by sales", "handover_returned": "was given back by sales",
     "handover_expired": "came back unanswered from sales", "sales_qualified": "was judged an SQL by sales",

@@ -30,12 +30,13 @@ CONTACTED = BY_VERB["contacted"].name
 NOT_BY_THE_LEAD = frozenset(
     {IDENTIFIED, REQUESTED}
     | {BY_VERB[verb].name for verb in ("created", "imported", "stage_reached", "qualified", "joined", "contacted", *BY_SALES)}
+    | {BY_VERB[verb].name for verb in ("bounced", "complained", "auto_replied")}
 )  # fmt: skip
 """Events that tell of a lead without its having done anything."""
 
 OUR_MESSAGE_IDS = (
     "lead-created:", "lead-changed:", "lead-imported:", "step:", "command:", "stage-reached:", "qualified:", "segment-joined:",
-    "unsubscribed:", "resubscribed:",
+    "unsubscribed:", "resubscribed:", "email-bounced:", "email-complained:", "email-auto-replied:",
     "handover:", "call:",
 )  # fmt: skip
 """How our own message ids begin. Nobody else's may, or they could take the place of ours."""
