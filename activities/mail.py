@@ -36,6 +36,7 @@ from mebae.mail.rendering import BrokenMail
 from mebae.mail.transport import RelayRefused, RelayUnavailable, Transport
 from mebae.resting import Place, Setting
 from mebae.store.database import Database
+from mebae.store.links import store_links
 from mebae.store.tables import Delivery
 from mebae.words import DeliveryKind, DeliveryStatus
 
@@ -100,7 +101,7 @@ class MailActivities:
 
     async def _transmit(self, request: StepInput, claimed: Claimed, composed: Composed, now: datetime) -> Answer:
         async def before_data() -> None:
-            closed = await self._database.write(self._enter_data, request, claimed, now)
+            closed = await self._database.write(self._enter_data, request, claimed, composed, now)
             if closed is not None:
                 raise _Closed(closed)
 
@@ -161,7 +162,9 @@ class MailActivities:
         place.row.status = "running"
         return Claimed(row.id, row.attempt, letter)
 
-    def _enter_data(self, session: Session, request: StepInput, claimed: Claimed, now: datetime) -> Answer | None:
+    def _enter_data(
+        self, session: Session, request: StepInput, claimed: Claimed, composed: Composed, now: datetime
+    ) -> Answer | None:
         place = resting.take(session, request.entry, request.turn)
         row = session.get_one(Delivery, claimed.delivery, populate_existing=True)
         if not isinstance(place, Place):
@@ -175,6 +178,7 @@ class MailActivities:
         answer = self._ask(session, place, row, "data", now)
         if answer is not None:
             return self._closed(session, place, request, row, answer, now)
+        store_links(session, composed.links)
         session.flush()
         if not ledger.enter_data(session, [(claimed.delivery, claimed.attempt)], now):
             return Unknown(mark=row.mark)
@@ -270,14 +274,11 @@ def _mail_of(session: Session, place: Place, step_id: str, now: datetime) -> str
 
 
 def _to_lead(session: Session, place: Place, delivery: Delivery, settings: MailSettings, now: datetime) -> Letter:
-    return letter_for_lead(session, place, delivery, settings.sender, zone=settings.zone, now=now)
+    return letter_for_lead(session, place, delivery, settings, now=now)
 
 
 def _to_sales(session: Session, place: Place, delivery: Delivery, settings: MailSettings, now: datetime) -> Letter:
-    return letter_for_sales(
-        session, place, delivery, settings.sender,
-        to=settings.sales_email, language=settings.language, zone=settings.zone, now=now,
-    )  # fmt: skip
+    return letter_for_sales(session, place, delivery, settings, now=now)
 
 
 def _why(closed: Exited | Ended) -> str:

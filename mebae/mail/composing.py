@@ -1,4 +1,4 @@
-"""From a journey's step to the bytes of a mail: what to read under the lock (`Letter`), and what to do with it outside.
+"""From a delivery to the bytes of a mail: what to read under the lock (`Letter`), and what to do with it outside.
 
 A mail that is sent is the newest published text of its id; the delivery row records which (DESIGN §4).
 """
@@ -6,21 +6,34 @@ A mail that is sent is the newest published text of its id; the delivery row rec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlmodel import Session, col, select
 
 from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
 from mebae.mail.message import build
+from mebae.mail.outgoing import MailSettings
 from mebae.mail.publishing import layout_source, mail_sources
-from mebae.mail.rendering import BrokenMail, Rendered, Sender, choose_language, lead_values, parse_mail, render
+from mebae.mail.rendering import (
+    BrokenMail,
+    Rendered,
+    Sender,
+    Tracking,
+    choose_language,
+    company_values,
+    lead_values,
+    parse_mail,
+    render,
+)
+from mebae.mail.return_addresses import bounce_address
 from mebae.mail.sales import SalesNote, SalesScore, event_line, sales_notification
+from mebae.mail.tracking import MailLinks, links_of
 from mebae.resting import Place
 from mebae.scoring import Reason, is_human
 from mebae.store.standing import Standing, standing
-from mebae.store.tables import Delivery, Event, Lead
+from mebae.store.tables import Company, Delivery, Event, Lead
 from mebae.timing import first_zone
 from mebae.words import DeliveryKind, DeliveryStatus
 
@@ -43,9 +56,12 @@ class Letter:
     to_name: str | None
     message_id: str
     date: datetime
+    envelope_from: str
     headers: tuple[tuple[str, str], ...]
     sender: Sender
     content: MailContent | SalesNote
+    links: MailLinks | None = None
+    """The addresses in it that lead to us; None for what is not tracked, such as mail to sales."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,8 @@ class MailContent:
     where: str
     layout: str
     values: Mapping[str, Any]
+    subject: str | None = None
+    """Instead of the text's own."""
 
 
 @dataclass(frozen=True)
@@ -66,31 +84,95 @@ class Composed:
     to: str
     message: bytes
     forms: tuple[str, ...]
+    links: Mapping[int, str] = field(default_factory=dict)
+    """What must stand in the table of links before the message is out."""
+
+
+class Texts(NamedTuple):
+    """The published texts of one mail, and what it is laid out by."""
+
+    where: str
+    sources: Mapping[str, tuple[str, str]]
+    """Language → (hash, source)."""
+    layout: str
+
+    def chosen(self, lead: Lead) -> tuple[str, str, str]:
+        """The variant for a lead: its language, hash and source."""
+        language = choose_language(list(self.sources), lead.language)
+        return language, *self.sources[language]
+
+    def topic(self, lead: Lead) -> str:
+        """Of the variant for a lead; "" where it has none, or cannot be read (then it is not sent)."""
+        try:
+            return parse_mail(self.chosen(lead)[2], self.where).topic
+        except BrokenMail:
+            return ""
+
+
+def texts_of(session: Session, scope: str, mail: str) -> Texts:
+    """Raises `BrokenMail` where no text was ever published (`mail-missing`), or no layout (`layout-missing`)."""
+    sources = mail_sources(session, scope, mail)
+    if not sources:
+        raise BrokenMail(f"{scope}: mail '{mail}' was never published", "mail-missing")
+    return Texts(f"{scope}/{mail}", sources, layout_source(session))
 
 
 def letter_for_lead(
-    session: Session, place: Place, delivery: Delivery, sender: Sender, *, zone: str, now: datetime
+    session: Session, place: Place, delivery: Delivery, settings: MailSettings, *, now: datetime
 ) -> Letter:
     """A scenario's mail in the lead's language. Raises `BrokenMail` where no text was ever published."""
-    scenario, lead = place.graph.scenario, place.lead
-    sources = mail_sources(session, scenario, delivery.mail)
-    if not sources:
-        raise BrokenMail(f"{scenario}: mail '{delivery.mail}' was never published", "mail-missing")
-    language = choose_language(list(sources), lead.language)
-    hash, source = sources[language]
-    delivery.language, delivery.text_hash = language, hash
+    texts = texts_of(session, place.graph.scenario, delivery.mail)
+    language, delivery.text_hash, _ = texts.chosen(place.lead)
+    delivery.language = language
+    assert delivery.id is not None
+    company = session.get(Company, place.lead.company_id) if place.lead.company_id is not None else None
+    return marketing_letter(
+        texts, place.lead, company, delivery.id, delivery.message_id, settings, entry=place.entry,
+        scope=(place.graph.scenario, place.graph.title), headers=_headers(place, delivery), now=now,
+    )  # fmt: skip
+
+
+def marketing_letter(
+    texts: Texts,
+    lead: Lead,
+    company: Company | None,
+    delivery: int,
+    message_id: str,
+    settings: MailSettings,
+    *,
+    entry: Mapping[str, Any],
+    scope: tuple[str, str],
+    headers: tuple[tuple[str, str], ...],
+    now: datetime,
+    subject: str | None = None,
+) -> Letter:
+    """A mail to a lead.
+
+    Args:
+        entry: the properties of the event that started its journey.
+        scope: id and title of the scenario or broadcast that the mail is of.
+        headers: further ones.
+    """
+    language, _, source = texts.chosen(lead)
+    links = links_of(settings, delivery, now)
     values = {
         "lead": lead_values(lead),
-        "entry": dict(place.entry),
-        "scenario": {"id": scenario, "title": place.graph.title},
-        "sender": sender,
-        "unsubscribe_url": None,
+        "company": company_values(company, lead),
+        "entry": dict(entry),
+        "scenario": {"id": scope[0], "title": scope[1]},
+        "sender": settings.sender,
+        "unsubscribe_url": links.unsubscribe if links else None,
+        "preferences_url": links.preferences if links else None,
+        "view_url": links.view if links else None,
         "language": language or lead.language,
-        "time_zone": first_zone(lead.time_zone, zone),
+        "time_zone": first_zone(lead.time_zone, settings.zone),
     }
-    where = f"{scenario}/{delivery.mail}.{language}.md" if language else f"{scenario}/{delivery.mail}.md"
-    content = MailContent(source, where, layout_source(session), values)
-    return Letter(lead.email or "", lead.name, delivery.message_id, now, _headers(place, delivery), sender, content)
+    where = f"{texts.where}.{language}.md" if language else f"{texts.where}.md"
+    content = MailContent(source, where, texts.layout, values, subject)
+    return Letter(
+        lead.email or "", lead.name, message_id, now, _envelope_from(settings, delivery, now), headers, settings.sender,
+        content, links,
+    )  # fmt: skip
 
 
 def topic_of(session: Session, place: Place, mail: str) -> str:
@@ -108,15 +190,12 @@ def letter_for_sales(
     session: Session,
     place: Place,
     delivery: Delivery,
-    sender: Sender,
+    settings: MailSettings,
     *,
-    to: str,
-    language: str,
-    zone: str,
     now: datetime,
 ) -> Letter:
     """The notice to sales: who, why, what the lead did lately and what it was sent."""
-    lead = place.lead
+    lead, language = place.lead, settings.language
     held = standing(session, lead, now)
     lines = [(event.occurred_at, event_line(event.name, event.properties, language)) for event in _behaviour(session, lead)]
     mails = session.exec(
@@ -138,21 +217,30 @@ def letter_for_sales(
         mails=tuple((mail.sent_at, mail.mail) for mail in mails if mail.sent_at is not None),
         scenario=place.graph.title or place.graph.scenario,
         language=language,
-        sender=sender,
-        time_zone=zone,
+        sender=settings.sender,
+        time_zone=settings.zone,
     )
     delivery.language = language
-    return Letter(to, None, delivery.message_id, now, _headers(place, delivery), sender, note)
+    assert delivery.id is not None
+    return Letter(
+        settings.sales_email, None, delivery.message_id, now, _envelope_from(settings, delivery.id, now),
+        _headers(place, delivery), settings.sender, note,
+    )  # fmt: skip
 
 
 def compose(letter: Letter) -> Composed:
-    """Renders and builds; raises `BrokenMail`. No I/O: runs in a thread."""
+    """Renders and builds; raises `BrokenMail`. No I/O."""
     rendered: Rendered
+    links = letter.links
     if isinstance(letter.content, SalesNote):
         rendered = sales_notification(letter.content)
     else:
         content = letter.content
-        rendered = render(parse_mail(content.source, content.where), content.layout, content.values)
+        mail = parse_mail(content.source, content.where)
+        if content.subject is not None:
+            mail = replace(mail, subject=content.subject)
+        tracking = Tracking(links.link, links.pixel, links.trap) if links is not None else None
+        rendered = render(mail, content.layout, content.values, tracking=tracking)
     message = build(
         rendered,
         to=letter.to,
@@ -161,8 +249,16 @@ def compose(letter: Letter) -> Composed:
         message_id=letter.message_id,
         date=letter.date,
         headers=letter.headers,
+        list_unsubscribe=links.list_unsubscribe if links is not None else None,
     )
-    return Composed(letter.sender.email, letter.to, message, rendered.forms)
+    return Composed(letter.envelope_from, letter.to, message, rendered.forms, links.links if links is not None else {})
+
+
+def _envelope_from(settings: MailSettings, delivery: int, now: datetime) -> str:
+    """Where mail servers report what they cannot deliver: an address of this delivery alone (VERP), or the sender's."""
+    if settings.tokens is None or not settings.bounce_domain:
+        return settings.sender.email
+    return bounce_address(settings.tokens, delivery, settings.bounce_domain, now=now)
 
 
 def _headers(place: Place, delivery: Delivery) -> tuple[tuple[str, str], ...]:

@@ -100,6 +100,12 @@ def message_id(entry: int, step: str, visit: int, domain: str) -> str:
     return f"<{entry}.{visit}.{key}@{_domain(domain)}>"
 
 
+def broadcast_message_id(broadcast: int, lead: int, domain: str) -> str:
+    """The same for a broadcast's mail to a lead."""
+    key = hashlib.sha256(f"broadcast\n{broadcast}\n{lead}".encode()).hexdigest()[:20]
+    return f"<b{broadcast}.{key}@{_domain(domain)}>"
+
+
 def address_spec(address: str) -> str:
     """An address as it is written on the wire, in headers and in the envelope.
 

@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from mebae.authoring import Scenario, notify_sales
 from mebae.mail.composing import Letter, compose, letter_for_sales
+from mebae.mail.outgoing import MailSettings
 from mebae.mail.rendering import Sender, lead_values
 from mebae.mail.sales import SalesNote, SalesScore, event_line, sales_notification
 from mebae.resting import Place
@@ -96,12 +97,10 @@ def test_sales_reads_how_the_lead_really_stands_at_that_moment(database: Databas
         assert lead is not None
         row = JourneyRow(cause="x", scenario="tell", version=graph.version, lead_id=lead.id or 0, status="running", entered_at=NOW)
         delivery = Delivery(
-            entry=1, step=graph.start, visit=1, lead_id=lead.id or 0, kind="sales", mail="tell", message_id="<1@x>", status="claimed"
+            id=1, entry=1, step=graph.start, lead_id=lead.id or 0, kind="sales", mail="tell", message_id="<1@x>", status="claimed"
         )
-        return letter_for_sales(
-            session, Place(row, lead, graph, {}), delivery, NOTE.sender, to="sales@aoba.example", language=language,
-            zone="Asia/Tokyo", now=NOW,
-        )  # fmt: skip
+        settings = MailSettings(NOTE.sender, "sales@aoba.example", language=language, zone="Asia/Tokyo")
+        return letter_for_sales(session, Place(row, lead, graph, {}), delivery, settings, now=NOW)
 
     def read(language: str) -> str:
         letter = database.read_now(write_letter, language)

@@ -1,0 +1,111 @@
+"""Many rows of the ledger at once, by statements over sets: what broadcasts need (DESIGN §8). What they say is `mebae.ledger`'s.
+
+The leads of all rows are locked by the caller, in the order of their ids.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Table, bindparam, insert, update
+from sqlmodel import Session, col, select
+
+from mebae.store.tables import Delivery, Lead
+from mebae.words import DeliveryKind, DeliveryStatus
+
+TABLE: Table = Delivery.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(slots=True)
+class Row:
+    """What of a broadcast's delivery bears on what it does next."""
+
+    id: int
+    lead_id: int
+    broadcast_id: int
+    scope: str
+    mail: str
+    message_id: str
+    status: str = DeliveryStatus.CLAIMED
+    reason: str | None = None
+    attempt: int = 1
+    failures: int = 0
+    first_claimed_at: datetime | None = None
+    next_at: datetime | None = None
+    topic: str = ""
+    kind: str = DeliveryKind.MARKETING
+    # A journey's deliveries have more to say here.
+    entry: None = None
+    step: str = ""
+    visit: int = 1
+
+
+_COLUMNS = [
+    TABLE.c[name]
+    for name in (
+        "id", "lead_id", "broadcast_id", "scope", "mail", "message_id", "status", "reason", "attempt", "failures",
+        "first_claimed_at", "next_at", "topic",
+    )
+]  # fmt: skip
+
+
+class LockedLead(NamedTuple):
+    """What the gate asks of a lead."""
+
+    id: int
+    email: str | None
+    time_zone: str | None
+    opted_out_at: datetime | None
+    erased_at: datetime | None
+
+
+_LEAD = [col(getattr(Lead, name)) for name in LockedLead._fields]
+
+
+def lock_leads(session: Session, ids: Iterable[int]) -> list[Lead]:
+    """Those of these leads that there are, whole, locked until the transaction ends, in the order of their ids: two
+    transactions that lock many wait for each other and do not deadlock."""
+    query = select(Lead).where(col(Lead.id).in_(sorted(set(ids)))).order_by(col(Lead.id))
+    return list(session.exec(query.with_for_update().execution_options(populate_existing=True)))
+
+
+def lock_for_gate(session: Session, ids: Iterable[int]) -> dict[int, LockedLead]:
+    """The same, and only what the gate asks of them."""
+    query = select(*_LEAD).where(col(Lead.id).in_(sorted(set(ids)))).order_by(col(Lead.id))
+    return {row[0]: LockedLead(*row) for row in session.execute(query.with_for_update())}
+
+
+def of_broadcast(session: Session, broadcast: int, leads: Iterable[int]) -> list[Row]:
+    """The deliveries of a broadcast to these leads."""
+    query = select(*_COLUMNS).where(TABLE.c.broadcast_id == broadcast, TABLE.c.lead_id.in_(list(leads)))
+    return [Row(*row) for row in session.execute(query)]
+
+
+def rows_of(session: Session, ids: Iterable[int]) -> dict[int, Row]:
+    """Deliveries by their numbers."""
+    query = select(*_COLUMNS).where(TABLE.c.id.in_(list(ids)))
+    return {row[0]: Row(*row) for row in session.execute(query)}
+
+
+def insert_rows(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """New rows, each with the same columns; those left out have their defaults."""
+    if rows:
+        defaults: dict[str, Any] = {"step": "", "visit": 1, "failures": 0, "forms": []}
+        session.execute(insert(TABLE), [{**defaults, **row} for row in rows])
+
+
+def write_moves(session: Session, moves: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+    """Writes each row's move: one statement for all that change the same columns."""
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for id, move in moves:
+        if move:
+            alike[tuple(sorted(move))].append({"row": id, **{f"new_{name}": value for name, value in move.items()}})
+    for names, values in alike.items():
+        session.execute(
+            update(TABLE).where(TABLE.c.id == bindparam("row")).values({name: bindparam(f"new_{name}") for name in names}),
+            values,
+        )
