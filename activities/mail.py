@@ -24,16 +24,17 @@ from temporalio import activity
 from activities.calling import coded, world_now
 from mebae import contracts, ledger, resting
 from mebae.contracts import StepInput
-from mebae.errors import DatabaseUnavailable, MailInvalid
+from mebae.errors import MailInvalid
 from mebae.gate import Gate, Moment, OnCap
 from mebae.graph import Send
 from mebae.journey import Done, Ended, Exited, Postponed, Refused, Settling, Then, Unknown
 from mebae.ledger import Fate
 from mebae.mail.composing import Composed, Letter, compose, letter_for_lead, letter_for_sales, topic_of
+from mebae.mail.handing_over import hand_over, insist
 from mebae.mail.legal import lacking
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.rendering import BrokenMail
-from mebae.mail.transport import RelayRefused, RelayUnavailable, Transport
+from mebae.mail.transport import Transport
 from mebae.resting import Place, Setting
 from mebae.store.database import Database
 from mebae.store.links import store_links
@@ -106,19 +107,10 @@ class MailActivities:
                 raise _Closed(closed)
 
         try:
-            receipt = await self._transport.deliver(
-                composed.envelope_from, composed.to, composed.message, before_data=before_data
-            )
+            fate = await hand_over(self._transport, composed, before_data)
         except _Closed as closed:
             return closed.answer
-        except BrokenMail as broken:  # an address that no mail server could take
-            return await self._conclude(request, claimed, now, Fate("refused", broken.code, broken.detail))
-        except RelayRefused as no:
-            return await self._conclude(request, claimed, now, Fate("refused", no.code, no.raw))
-        except RelayUnavailable as away:
-            fate = Fate("unknown" if away.after_data else "later", away.code, away.raw)
-            return await self._conclude(request, claimed, now, fate)
-        return await self._conclude(request, claimed, now, Fate("sent", raw=receipt.text, forms=composed.forms))
+        return await self._conclude(request, claimed, now, fate)
 
     # The three transactions --------------------------------------------------------------------------------------------
 
@@ -192,13 +184,7 @@ class MailActivities:
         return self._gate.ask(session, place.lead, row, moment, now, place=place, on_cap=on_cap)
 
     async def _conclude(self, request: StepInput, claimed: Claimed, now: datetime, fate: Fate) -> Answer:
-        """The mail is out, or not: that must be written, so a database that is away is waited for within the attempt."""
-        for wait in (0.2, 0.5, 1, 2, 5, 10, 10, 10):
-            try:
-                return await self._database.write(self._concluded, request, claimed, now, fate)
-            except DatabaseUnavailable:
-                await asyncio.sleep(wait)
-        return await self._database.write(self._concluded, request, claimed, now, fate)
+        return await insist(lambda: self._database.write(self._concluded, request, claimed, now, fate))
 
     def _concluded(self, session: Session, request: StepInput, claimed: Claimed, now: datetime, fate: Fate) -> Answer:
         place = resting.take(session, request.entry, request.turn)
