@@ -18,7 +18,7 @@ from mebae.gating import Answer, GateFacts, GateRules, OnCap, decide
 from mebae.journey import PAUSED, Exited, Postponed, Refused
 from mebae.mailing import MailRules
 from mebae.resting import Place, close, exited
-from mebae.store.gate_facts import gather
+from mebae.store.gate_facts import AskedDelivery, AskedLead, gather
 from mebae.store.tables import Delivery, GateRow, Lead
 from mebae.timing import Calendar
 from mebae.words import DeliveryKind, GateAnswer
@@ -71,7 +71,7 @@ class Gate:
         return answer
 
     def ask_many(
-        self, session: Session, asked: Sequence[tuple[Lead, Delivery]], moment: Moment, now: datetime
+        self, session: Session, asked: Sequence[tuple[AskedLead, AskedDelivery]], moment: Moment, now: datetime
     ) -> list[Answer]:
         """`ask` for mails of no journey, each of another lead (all locked, in the order of their ids), in a few queries."""
         facts = gather(session, asked, self.rules, self.zone, now)
@@ -86,7 +86,7 @@ class Gate:
         return Postponed(now + PAUSED_FOR, PAUSED) if place.row.paused else None
 
 
-def _record(session: Session, answered: Sequence[tuple[Delivery, Answer]], moment: Moment, now: datetime) -> None:
+def _record(session: Session, answered: Sequence[tuple[AskedDelivery, Answer]], moment: Moment, now: datetime) -> None:
     session.flush()
     rows: list[dict[str, Any]] = [
         {

@@ -1,7 +1,7 @@
 """One mail to many leads: the same gate, ledger and answers as a journey's mail, with few transactions and many connections.
 
 claim ─ one transaction a slice of leads: lock them, gate, claim an attempt each, read what the mails need
-render ─ a few at a time
+render ─ a few at a time, a little ahead of the connections
 MAIL, RCPT ─ many connections at once
 enter data ─ many mails in one transaction: the gate once more, then the compare-and-set on each attempt
 DATA
@@ -10,26 +10,35 @@ conclude ─ many mails in one transaction: what came of them
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+import structlog
 
-@dataclass(frozen=True)
-class BulkContent:
-    """Which published mail a broadcast sends."""
+from mebae.clock import WorldClock
+from mebae.errors import DatabaseUnavailable, MailInvalid
+from mebae.gate import Gate
+from mebae.ledger import Fate
+from mebae.mail.bulk_ledger import BulkContent, BulkLedger, Concluding, Entering, Stand, Taken
+from mebae.mail.composing import Composed, compose
+from mebae.mail.handing_over import hand_over, insist
+from mebae.mail.outgoing import MailSettings
+from mebae.mail.rendering import BrokenMail
+from mebae.mail.transport import Transport
+from mebae.store.database import Database
+from mebae.store.group_commit import GroupCommit
 
-    scope: str
-    """The broadcast's id, under which its mails are published."""
-    mail: str
-    title: str = ""
-    """The broadcast's, for mails that name it (`scenario.title`)."""
-    variant: str | None = None
-    """Of an A/B test; the delivery's row records it."""
-    text: str | None = None
-    """The id under which its text is published, where that is another than the mail's: an A/B test of subjects publishes one for
-    each subject (`BroadcastPlan.variant`). Ledger, events and conditions know the mail by `mail`."""
+__all__ = ["Bulk", "BulkContent", "BulkMailer", "BulkOutcome"]
+
+log = structlog.get_logger()
+
+SLICE = 250
+"""Leads that are locked and claimed together."""
+UNEXPECTED = "unexpected"
 
 
 @dataclass(frozen=True)
@@ -65,5 +74,147 @@ class Bulk(Protocol):
 
         Raises:
             DatabaseUnavailable: try the same call again later. Nothing is lost by it.
+            MailInvalid: the mail was never published, or the layout. Nothing was sent.
         """
         ...
+
+
+class BulkMailer:
+    """Made once a worker; chunks that are under way at once share its connections.
+
+    Args:
+        at_once: how many mails are with the mail server at once. Fewer than its connections leave some for journeys, whose
+            mail never waits behind a broadcast.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        transport: Transport,
+        gate: Gate,
+        settings: MailSettings,
+        *,
+        at_once: int,
+        clock: WorldClock | None = None,
+    ) -> None:
+        self.database, self.transport, self.settings = database, transport, settings
+        self.at_once, self.slots = at_once, asyncio.Semaphore(at_once)
+        self.ledger = BulkLedger(gate, settings, clock or WorldClock())
+        self.group: GroupCommit[Entering | Concluding, Stand | None] = GroupCommit(database, self.ledger.write)
+
+    async def send(
+        self, broadcast: int, leads: Sequence[int], content: BulkContent, now: Callable[[], datetime]
+    ) -> BulkOutcome:
+        """See `Bulk.send`."""
+        return await _Chunk(self, broadcast, content, now).send(list(dict.fromkeys(leads)))
+
+
+class _Closed(Exception):
+    """The gate, another attempt or an end of the whole closed the way between RCPT and DATA."""
+
+    def __init__(self, stand: Stand | None) -> None:
+        self.stand = stand
+
+
+class _Chunk:
+    """One call of `send`: a feeder that claims and renders, and as many carriers as keep the connections busy."""
+
+    def __init__(self, mailer: BulkMailer, broadcast: int, content: BulkContent, now: Callable[[], datetime]) -> None:
+        self._mailer, self._broadcast, self._content, self._now = mailer, broadcast, content, now
+        self._stands: list[Stand] = []
+        self._ready: asyncio.Queue[tuple[Taken, Composed | Fate] | None] = asyncio.Queue(2 * mailer.at_once)
+        self._stopping = False
+        self._fault: Exception | None = None
+
+    async def send(self, leads: list[int]) -> BulkOutcome:
+        # Twice as many as connections: while one half waits for its words to be written, the other half talks.
+        carriers = [asyncio.create_task(self._carry()) for _ in range(2 * self._mailer.at_once)]
+        try:
+            await self._feed(leads)
+        except BaseException:
+            self._stopping = True
+            raise
+        finally:
+            closing = asyncio.create_task(self._close(carriers))
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:
+                self._stopping = True
+                await asyncio.shield(closing)
+                raise
+        if self._fault is not None:
+            raise self._fault
+        counts = Counter(stand.status for stand in self._stands)
+        later = [(stand.lead, stand.until) for stand in self._stands if stand.until is not None]
+        return BulkOutcome(dict(counts), tuple(sorted(later, key=lambda one: (one[1], one[0]))))
+
+    async def _feed(self, leads: list[int]) -> None:
+        mailer = self._mailer
+        for at in range(0, len(leads), SLICE):
+            if self._stopping:
+                return
+            ids = leads[at : at + SLICE]
+            found = await mailer.database.write(mailer.ledger.claim, self._broadcast, ids, self._content, self._now())
+            self._stands += found.stands
+            for taken in found.taken:
+                if self._stopping:
+                    return
+                await self._ready.put((taken, self._compose(taken)))
+
+    def _compose(self, taken: Taken) -> Composed | Fate:
+        try:
+            return compose(taken.letter(self._mailer.settings))
+        except MailInvalid as broken:
+            log.error("mail.invalid", broadcast=self._broadcast, delivery=taken.row.id, code=broken.code)
+            return Fate("refused", broken.code, broken.detail if isinstance(broken, BrokenMail) else broken.code)
+        except Exception as error:  # a slip of ours that one lead shows: the others get their mail
+            log.exception("mail.unexpected", broadcast=self._broadcast, delivery=taken.row.id)
+            return Fate("refused", UNEXPECTED, type(error).__name__)
+
+    async def _close(self, carriers: list[asyncio.Task[None]]) -> None:
+        for _ in carriers:
+            await self._ready.put(None)
+        await asyncio.gather(*carriers)
+
+    async def _carry(self) -> None:
+        while (one := await self._ready.get()) is not None:
+            if self._stopping:
+                continue
+            try:
+                stand = await self._one(*one)
+            except DatabaseUnavailable as error:
+                self._fault, self._stopping = error, True
+                continue
+            if stand is not None:
+                self._stands.append(stand)
+
+    async def _one(self, taken: Taken, mail: Composed | Fate) -> Stand | None:
+        """Where the delivery is afterwards; None if it was left as it stood, because all ends."""
+        fate = mail if isinstance(mail, Fate) else None
+        if isinstance(mail, Composed):
+            entered = False
+
+            async def before_data() -> None:
+                nonlocal entered
+                if self._stopping:
+                    raise _Closed(None)
+                closed = await self._mailer.group.ask(Entering(taken, mail, self._now()))
+                if closed is not None:
+                    raise _Closed(closed)
+                entered = True
+
+            try:
+                async with self._mailer.slots:
+                    if self._stopping:
+                        return None
+                    fate = await hand_over(self._mailer.transport, mail, before_data)
+            except _Closed as closed:
+                return closed.stand
+            except DatabaseUnavailable:
+                raise
+            except Exception as error:
+                log.exception("mail.unexpected", broadcast=self._broadcast, delivery=taken.row.id)
+                fate = Fate("unknown" if entered else "later", UNEXPECTED, type(error).__name__)
+        assert fate is not None
+        concluding = Concluding(taken, fate, self._now())
+        return await insist(lambda: self._mailer.group.ask(concluding))

@@ -6,7 +6,7 @@ A mail that is sent is the newest published text of its id; the delivery row rec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -72,8 +72,6 @@ class MailContent:
     where: str
     layout: str
     values: Mapping[str, Any]
-    subject: str | None = None
-    """Instead of the text's own."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,6 @@ def marketing_letter(
     scope: tuple[str, str],
     headers: tuple[tuple[str, str], ...],
     now: datetime,
-    subject: str | None = None,
 ) -> Letter:
     """A mail to a lead.
 
@@ -168,7 +165,7 @@ def marketing_letter(
         "time_zone": first_zone(lead.time_zone, settings.zone),
     }
     where = f"{texts.where}.{language}.md" if language else f"{texts.where}.md"
-    content = MailContent(source, where, texts.layout, values, subject)
+    content = MailContent(source, where, texts.layout, values)
     return Letter(
         lead.email or "", lead.name, message_id, now, _envelope_from(settings, delivery, now), headers, settings.sender,
         content, links,
@@ -236,11 +233,8 @@ def compose(letter: Letter) -> Composed:
         rendered = sales_notification(letter.content)
     else:
         content = letter.content
-        mail = parse_mail(content.source, content.where)
-        if content.subject is not None:
-            mail = replace(mail, subject=content.subject)
         tracking = Tracking(links.link, links.pixel, links.trap) if links is not None else None
-        rendered = render(mail, content.layout, content.values, tracking=tracking)
+        rendered = render(parse_mail(content.source, content.where), content.layout, content.values, tracking=tracking)
     message = build(
         rendered,
         to=letter.to,

@@ -106,6 +106,8 @@ def write_moves(session: Session, moves: Sequence[tuple[int, Mapping[str, Any]]]
             alike[tuple(sorted(move))].append({"row": id, **{f"new_{name}": value for name, value in move.items()}})
     for names, values in alike.items():
         session.execute(
-            update(TABLE).where(TABLE.c.id == bindparam("row")).values({name: bindparam(f"new_{name}") for name in names}),
+            update(TABLE)
+            .where(TABLE.c.id == bindparam("row"))
+            .values({name: bindparam(f"new_{name}") for name in names}),
             values,
         )

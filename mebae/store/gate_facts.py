@@ -5,19 +5,61 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from sqlmodel import Session, col, func, select
 
 from mebae.gating import GateFacts, OnCap
 from mebae.mailing import MailRules
 from mebae.store.suppressions import hash_of
-from mebae.store.tables import Consent, Delivery, Lead, Suppression, TopicChoice, UtcDateTime, Workspace
+from mebae.store.tables import Consent, Delivery, Suppression, TopicChoice, UtcDateTime, Workspace
 from mebae.timing import first_zone
 from mebae.words import DeliveryKind, DeliveryStatus
 
 COUNTED = (DeliveryStatus.CLAIMED, DeliveryStatus.DATA, DeliveryStatus.SENT, DeliveryStatus.UNKNOWN)
 """What counts in the frequency caps: a mail that went out, may have, or has its place already."""
+
+
+class AskedLead(Protocol):
+    """What is asked of a lead: its row, or those columns of it."""
+
+    @property
+    def id(self) -> int | None: ...
+    @property
+    def email(self) -> str | None: ...
+    @property
+    def time_zone(self) -> str | None: ...
+    @property
+    def opted_out_at(self) -> datetime | None: ...
+    @property
+    def erased_at(self) -> datetime | None: ...
+
+
+class AskedDelivery(Protocol):
+    """What is asked of a delivery and kept with the answer: its row, or those columns of it."""
+
+    @property
+    def id(self) -> int | None: ...
+    @property
+    def lead_id(self) -> int: ...
+    @property
+    def entry(self) -> int | None: ...
+    @property
+    def step(self) -> str: ...
+    @property
+    def visit(self) -> int: ...
+    @property
+    def broadcast_id(self) -> int | None: ...
+    @property
+    def scope(self) -> str: ...
+    @property
+    def mail(self) -> str: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
 
 
 class Grounds(NamedTuple):
@@ -29,7 +71,7 @@ class Grounds(NamedTuple):
 
 def gather(
     session: Session,
-    asked: Sequence[tuple[Lead, Delivery]],
+    asked: Sequence[tuple[AskedLead, AskedDelivery]],
     rules: MailRules,
     zone: str,
     now: datetime,

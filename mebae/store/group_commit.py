@@ -23,7 +23,9 @@ class GroupCommit(Generic[T, R]):
         most: how many share one, so that none holds its locks for long.
     """
 
-    def __init__(self, database: Database, work: Callable[[Session, Sequence[T]], Sequence[R]], *, most: int = 100) -> None:
+    def __init__(
+        self, database: Database, work: Callable[[Session, Sequence[T]], Sequence[R]], *, most: int = 100
+    ) -> None:
         self._database, self._work, self._most = database, work, most
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._running: asyncio.Task[None] | None = None
