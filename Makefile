@@ -18,6 +18,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # One stamp a pin file: installing again only when that file has changed.
 RUN := $(VENV)/.run-stamp
 DEV := $(VENV)/.dev-stamp
+# Processes that the tests are spread over. Many wait for servers, so that there may be one more than cores; 0: no other process.
+WORKERS ?= 3
 BENCHES := journeys ingest rescore
 CODE := mebae workflows activities worker.py server.py starter.py scenarios bench
 
@@ -33,7 +35,7 @@ up: $(RUN)
 	@exec $(BIN)/mebae up
 
 test: $(DEV)
-	$(BIN)/python -m pytest -q -p no:cacheprovider -m "not slow"
+	$(BIN)/python -m pytest -q -p no:cacheprovider -m "not slow" -n $(WORKERS) --dist loadgroup
 
 check: $(DEV)
 	$(BIN)/ruff check .
