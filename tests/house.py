@@ -12,7 +12,10 @@ Only time may be unreal: the world clock can be given a speed.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import itertools
+import os
+import subprocess
 import sysconfig
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -28,8 +31,8 @@ from sqlmodel import Session, col, select
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client, WorkflowHandle
-from temporalio.common import SearchAttributeKey
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 import worker as worker_program
@@ -48,6 +51,7 @@ from mebae.store.consents import record
 from mebae.store.database import Database, lock_lead
 from mebae.store.ingest import EventLog
 from mebae.store.tables import Delivery, Event, JourneyRow, Lead, Nudge, PublishedScenario, ScenarioVersion
+from tests.dev_server import free_ports
 
 TEMPORAL = Path(sysconfig.get_path("scripts")) / "temporal"
 TEST_SERVER = TEMPORAL.with_name("temporal-test-server")
@@ -62,13 +66,8 @@ FLAGS = [
     )
     for word in ("--dynamic-config-value", value)
 ]
-ATTRIBUTES: list[Any] = [
-    {
-        "Keyword": SearchAttributeKey.for_keyword,
-        "Int": SearchAttributeKey.for_int,
-        "Bool": SearchAttributeKey.for_bool,
-    }[kind](name)
-    for name, kind in contracts.SEARCH_ATTRIBUTES.items()
+ATTRIBUTES = [
+    word for name, kind in contracts.SEARCH_ATTRIBUTES.items() for word in ("--search-attribute", f"{name}={kind}")
 ]
 MAIL = "---\nsubject: {name}\n---\nHello {{{{ lead.name }}}}, this is {name}.\n"
 LAYOUT = "<html><body>{{ body }}</body></html>"
@@ -81,6 +80,70 @@ LAWFUL: dict[str, Any] = {
     "token_keys": "20260101:a-secret-of-the-tests",
 }
 """The settings without which no mail shows what the law wants."""
+
+
+class DevServers:
+    """The Temporal dev server of the houses of this process, with a namespace for each: nobody meets the journeys of another.
+
+    A namespace made while it runs would take seconds to be known, so it starts with some, and when they are used up the next
+    server takes over. (Not hundreds: for each the server runs a worker of its own, which the schedules need.)
+    """
+
+    NAMESPACES = 20
+
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._address = ""
+        self._unused: list[str] = []
+
+    async def client(self) -> Client:
+        """A client in a namespace that nobody has used."""
+        if not self._unused:
+            await self._start()
+        return await self._connect(self._unused.pop())
+
+    async def _start(self) -> None:
+        # With the process in their names: whoever took our port meanwhile is not taken for ours.
+        names = [f"house-{os.getpid()}-{number}" for number in range(self.NAMESPACES)]
+        for _ in range(5):
+            process = self._launch(names)
+            async with asyncio.timeout(30):
+                while process.poll() is None:
+                    if await self._answers(names[-1]):
+                        self._unused = names
+                        return
+                    await asyncio.sleep(0.05)
+        raise RuntimeError("Temporal's dev server did not start")
+
+    def _launch(self, names: list[str]) -> subprocess.Popen[bytes]:
+        [port] = free_ports(1)
+        self._address = f"127.0.0.1:{port}"
+        command = [TEMPORAL, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port)]
+        command += ["--log-level", "never", *ATTRIBUTES, *FLAGS]
+        command += [word for name in names for word in ("--namespace", name)]
+        self._processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        return self._processes[-1]
+
+    async def _answers(self, namespace: str) -> bool:
+        try:
+            await (await self._connect(namespace)).count_workflows()
+        except (RPCError, RuntimeError):  # the SDK's word for "nobody there" is RuntimeError
+            return False
+        return True
+
+    async def _connect(self, namespace: str) -> Client:
+        return await Client.connect(self._address, namespace=namespace, data_converter=pydantic_data_converter)
+
+    def stop(self) -> None:
+        """Nothing of them is kept, so they need not end in order."""
+        for process in self._processes:
+            process.kill()
+            process.wait(20)
+        self._processes.clear()
+
+
+DEV_SERVERS = DevServers()
+atexit.register(DEV_SERVERS.stop)
 
 
 class Relay:
@@ -264,21 +327,16 @@ async def house(
     **settings: Any,
 ) -> AsyncIterator[House]:
     """Everything running. `programs=False` leaves router and sender to the test. `env`: a server of the test's own."""
+    client = env.client if env else await DEV_SERVERS.client()
     relay = Relay()
     port = await relay.start()
     clock: dict[str, Any] = {"clock_origin": datetime.now(UTC), "clock_speed": speed} if speed != 1 else {}
     configured = Settings(**{**LAWFUL, "smtp_port": port, "smtp_timeout": 2.0, **clock, **settings})
     transport = SmtpTransport("127.0.0.1", port, connections=4, timeout=2.0)
-    own = env is None
-    if env is None:
-        env = await WorkflowEnvironment.start_local(
-            dev_server_existing_path=str(TEMPORAL), search_attributes=ATTRIBUTES, dev_server_extra_args=FLAGS,
-            data_converter=pydantic_data_converter,
-        )  # fmt: skip
     tasks: list[asyncio.Task[Any]] = []
     try:
-        mebae = House(database, env.client, relay, configured)
-        workers = worker_program.workers(env.client, database, transport, configured)
+        mebae = House(database, client, relay, configured)
+        workers = worker_program.workers(client, database, transport, configured)
         tasks = [asyncio.create_task(one.run()) for one in workers]
         if programs:
             tasks += [asyncio.create_task(mebae.router.run()), asyncio.create_task(mebae.sender.run())]
@@ -291,8 +349,6 @@ async def house(
                 await task
         await transport.aclose()
         await relay.stop()
-        if own:
-            await env.shutdown()
 
 
 async def start_test_server() -> WorkflowEnvironment:
