@@ -188,7 +188,9 @@ def check(session: Session, graph: Graph, all_: list[Meeting]) -> Counter[str]:
     return ways
 
 
-@pytest.mark.parametrize(("kind", "count"), [("postgres", 2000), ("sqlite", 300)])
+@pytest.mark.parametrize(
+    ("kind", "count"), [("postgres", 500), ("sqlite", 300), pytest.param("postgres", 2000, marks=pytest.mark.slow)]
+)
 async def test_what_happens_while_a_journey_goes_to_rest_is_heard_exactly_once(
     kind: str, count: int, request: pytest.FixtureRequest
 ) -> None:
