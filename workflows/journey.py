@@ -14,6 +14,8 @@ from temporalio.common import Priority, RetryPolicy, SearchAttributeKey
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
+    from pydantic import RootModel
+
     from mebae import contracts
     from mebae.clock import WorldClock
     from mebae.contracts import EndRequest, JourneyInput, Nudged, PauseInput, StepInput, Where
@@ -46,7 +48,14 @@ EVENTS_A_RUN = 100
 SPREAD = timedelta(minutes=1)
 """Timers that passed during a pause fire within this span after it."""
 
-OUTCOME: type = Outcome  # type: ignore[assignment]  # the converter reads the union, the SDK's types know only classes
+
+class Answer(RootModel[Outcome]):
+    """What an activity answers, as the converter reads it.
+
+    A model, whose reader is made once: every workflow has a converter of its own, and for the bare union each would make
+    its own (7 ms; a hundred first tasks at once held each other up for longer than a workflow task may take).
+    """
+
 
 STEP, WAITING_FOR, STAGE = (SearchAttributeKey.for_keyword(name) for name in ("Step", "WaitingFor", "Stage"))
 PAUSED = SearchAttributeKey.for_bool("Paused")
@@ -124,15 +133,15 @@ class JourneyWorkflow:
     async def _local(self, name: str, request: StepInput) -> Outcome:
         """A local activity; if it fails three times, the same function as an ordinary one, which may fail for minutes."""
         try:
-            answer: Outcome = await workflow.execute_local_activity(
+            answer: Answer = await workflow.execute_local_activity(
                 name,
                 request.model_copy(update={"now": self._now()}),
-                result_type=OUTCOME,
+                result_type=Answer,
                 schedule_to_close_timeout=timedelta(seconds=5),
                 retry_policy=LOCAL_TRIES,
                 summary=step_summary(request.step, self._journey.state),
             )
-            return answer
+            return answer.root
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
@@ -142,10 +151,10 @@ class JourneyWorkflow:
         self, name: str, request: StepInput, queue: str, *, heartbeat: bool = False, priority: int | None = None
     ) -> Outcome:
         try:
-            answer: Outcome = await workflow.execute_activity(
+            answer: Answer = await workflow.execute_activity(
                 name,
                 request,
-                result_type=OUTCOME,
+                result_type=Answer,
                 task_queue=queue,
                 schedule_to_close_timeout=AT_MOST,
                 # Above the sum of the SMTP time-outs; a dead worker is noticed by its heartbeat much earlier.
@@ -155,7 +164,7 @@ class JourneyWorkflow:
                 priority=Priority(priority_key=priority) if priority is not None else Priority.default,
                 summary=step_summary(request.step, self._journey.state),
             )
-            return answer
+            return answer.root
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
