@@ -18,7 +18,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # One stamp a pin file: installing again only when that file has changed.
 RUN := $(VENV)/.run-stamp
 DEV := $(VENV)/.dev-stamp
-# Processes that the tests are spread over. Many wait for servers, so that there may be one more than cores; 0: no other process.
+# Processes that `make test` spreads the tests over: many wait for servers, so one more than two cores. `make test WORKERS=0`: none,
+# all in one. One test is run, and debugged, without: .venv/bin/python -m pytest tests/test_journey.py -k pause
 WORKERS ?= 3
 BENCHES := journeys ingest rescore
 CODE := mebae workflows activities worker.py server.py starter.py scenarios bench
