@@ -206,6 +206,8 @@ def test_every_command_exists() -> None:
             case [".venv/bin/python", ("worker.py" | "server.py") as program, *args]:
                 assert (ROOT / program).is_file()
                 assert args in ([], ["--ready-file", f"/tmp/{program.removesuffix('.py')}.ready"]), where
+            case [".venv/bin/python", "-m", "pytest", file, "-k", word]:
+                assert word in (ROOT / file).read_text(), where
             case ["export", *settings]:
                 for one in settings:
                     name = one.partition("=")[0]
