@@ -310,7 +310,7 @@ async def ops_at_work(project: Path, state: Path) -> None:
 
     leads = project / "leads.csv"
     leads.write_text("email,name\nsato@aoba.example,佐藤\n")
-    assert (await run("-m", "mebae", "import-leads", str(leads)))[0] == 0
+    assert (await run("-m", "mebae", "import-leads", str(leads), "--consent", "form"))[0] == 0
     code, said = await run("starter.py", "start", "hello", "--lead", "sato@aoba.example")
     assert (code, "runs: journey/hello/1" in said) == (0, True)
     await until(lambda: len(list((state / "inbox").glob("*.eml"))) == 1)
