@@ -27,6 +27,7 @@ from mebae.loading import load_all
 from mebae.logs import configure_logging
 from mebae.mail.transport import Transport, look_for_mail_server
 from mebae.mail.wiring import mail_settings, transport_of
+from mebae.mailing import MailRules
 from mebae.periodic import jobs
 from mebae.publishing import publish
 from mebae.router import Router
@@ -62,7 +63,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
             database, now=lambda: wiring.world_now(settings), zone=settings.time_zone, on_routed=sender.wake
         )
         async with asyncio.TaskGroup() as tasks:
-            for worker in workers(client, database, transport, settings):
+            for worker in workers(client, database, transport, settings, beside.mailing):
                 tasks.create_task(worker.run())
             tasks.create_task(Applier(database, clock=settings.clock()).run())
             tasks.create_task(router.run())
@@ -75,14 +76,16 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         await asyncio.to_thread(database.close)
 
 
-def workers(client: Client, database: Database, transport: Transport, settings: Settings) -> list[Worker]:
+def workers(
+    client: Client, database: Database, transport: Transport, settings: Settings, rules: MailRules | None = None
+) -> list[Worker]:
     """One a task queue, so that a slow mail server never holds up a journey."""
     setting = wiring.setting_of(settings)
     journeys = JourneyActivities(database, setting)
     leads = LeadActivities(database, setting)
     sweeps = SweepActivities(database, jobs(settings))
     registered = RegisteredActivities(database, setting, REGISTERED)
-    mail = MailActivities(database, transport, setting, mail_settings(settings))
+    mail = MailActivities(database, transport, setting, mail_settings(settings, rules))
     return [
         Worker(
             client,

@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from mebae.errors import Problem, ScenarioError
 from mebae.forms_loading import FORMS_FILE, load_forms
+from mebae.mailing import MailRules
+from mebae.mailing_loading import MAILING_FILE, load_mailing
 from mebae.scoring_loading import LoadedScoring, load_scoring
 from mebae.segments import Saved
 from mebae.segments_loading import load_segments
@@ -25,7 +27,10 @@ Read = TypeVar("Read")
 UNKNOWN = Vocabulary(stages=None)
 """What is known of the words of a scoring model that can not be read: nothing."""
 
-READERS: dict[str, Callable[[Path, Vocabulary], object]] = {FORMS_FILE: lambda home, _: load_forms(home)}
+READERS: dict[str, Callable[[Path, Vocabulary], object]] = {
+    FORMS_FILE: lambda home, _: load_forms(home),
+    MAILING_FILE: lambda home, _: load_mailing(home),
+}
 """Further files, each read and checked with the words of those before it; a reader raises `ScenarioError`, and answers None
 if there is no such file."""
 
@@ -41,6 +46,12 @@ class Beside:
     others: dict[str, object]
     """What `READERS` gave, by the name of the file."""
     problems: tuple[Problem, ...]
+
+    @property
+    def mailing(self) -> MailRules:
+        """The rules of mail; the defaults where there is no `mailing.py`."""
+        found = self.others.get(MAILING_FILE)
+        return found if isinstance(found, MailRules) else MailRules()
 
 
 def load_beside(home: Path) -> Beside:
@@ -69,4 +80,7 @@ def load_beside(home: Path) -> Beside:
     forms = others.get(FORMS_FILE)
     if isinstance(forms, dict):
         known = replace(known, forms=tuple(forms))
+    rules = others.get(MAILING_FILE)
+    if isinstance(rules, MailRules) and rules.topics:
+        known = replace(known, mail_topics=tuple(topic.id for topic in rules.topics))
     return Beside(known, plan, scoring, segments, others, tuple(problems))

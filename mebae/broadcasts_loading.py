@@ -96,7 +96,7 @@ def load_broadcast(
     folder = Path(folder).resolve()
     path = folder / BROADCAST_FILE
     problems: list[Problem] = []
-    mails = find_mails(folder, problems, folders=FOLDERS)
+    mails = find_mails(folder, problems, folders=FOLDERS, known=known)
     written = _read(path, problems)
     plan = None
     if written is not None:

@@ -88,10 +88,9 @@ def decide(facts: GateFacts, rules: GateRules, now: datetime) -> Answer:
     >>> decide(GateFacts(bases=("business-card",)), GateRules(), datetime(2026, 4, 1, tzinfo=UTC)) is None
     True
     """
-    marketing = not rules.mail.is_transactional(facts.topic)
-    for rule in MARKETING if marketing else TRANSACTIONAL:
+    for rule in TRANSACTIONAL if rules.mail.is_transactional(facts.topic) else MARKETING:
         answer = rule(facts, rules, now)
-        if isinstance(answer, Postponed) and marketing:
+        if isinstance(answer, Postponed):
             return Postponed(_in_hours(facts, rules, max(answer.until, now)), answer.why)
         if answer is not None:
             return answer
@@ -162,7 +161,7 @@ def sending_hours(facts: GateFacts, rules: GateRules, now: datetime) -> Answer:
     if until <= now:
         return None
     local = now.astimezone(check_zone(facts.zone)).date()
-    hours = rules.mail.hours
+    hours = rules.mail.hours_for(facts.topic)
     assert hours is not None
     closed = hours.business_days and not rules.calendar.is_business_day(local)
     return Postponed(until, "no-business-day") if closed else Postponed(until, "quiet-hours")
@@ -181,7 +180,7 @@ TRANSACTIONAL: tuple[Rule, ...] = (exists, address, footer)
 
 def _in_hours(facts: GateFacts, rules: GateRules, moment: datetime) -> datetime:
     """The first moment from this one on within the sending hours; where that is their beginning, a little after it."""
-    hours = rules.mail.hours
+    hours = rules.mail.hours_for(facts.topic)
     if hours is None:
         return moment
     first = mailing_hours.next_moment(hours, moment, facts.zone, rules.calendar)

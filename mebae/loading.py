@@ -83,7 +83,8 @@ def load_scenario(
     """
     folder = Path(folder).resolve()
     problems: list[Problem] = []
-    mails = find_mails(folder, problems)
+    known = load_beside(folder.parent).known if known is None else known
+    mails = find_mails(folder, problems, known=known)
     scenario = _read_scenario(folder, problems)
     graph = None
     if scenario is not None:
@@ -94,7 +95,7 @@ def load_scenario(
                 mails={mail for mail, _ in mails},
                 activities=activities,
                 scenarios={_id_of(other) for other in find_scenarios(folder.parent)},
-                known=load_beside(folder.parent).known if known is None else known,
+                known=known,
             )
         except ScenarioError as error:
             problems = [*error.problems, *problems]
@@ -159,10 +160,12 @@ def _read_scenario(folder: Path, problems: list[Problem]) -> Scenario | None:
 # -- mails
 
 
-def find_mails(folder: Path, problems: list[Problem], *, folders: int = 2) -> dict[tuple[str, str], Path]:
+def find_mails(
+    folder: Path, problems: list[Problem], *, folders: int = 2, known: Vocabulary | None = None
+) -> dict[tuple[str, str], Path]:
     """The mails beside a scenario or broadcast, by id and language, checked: what is wrong with them goes into `problems`.
 
-    `folders`: how many of the folders above a file its problems name.
+    `folders`: how many of the folders above a file its problems name. `known`: whose topics of mail are right.
     """
     mails: dict[tuple[str, str], Path] = {}
     for path in sorted(folder.glob("*.md")):
@@ -179,14 +182,16 @@ def find_mails(folder: Path, problems: list[Problem], *, folders: int = 2) -> di
             continue
         mails[parts["mail"], language] = path
     for path in mails.values():
-        _check_mail(path, problems, folders)
+        _check_mail(path, problems, folders, known or Vocabulary())
     return mails
 
 
-def _check_mail(path: Path, problems: list[Problem], folders: int) -> None:
+def _check_mail(path: Path, problems: list[Problem], folders: int, known: Vocabulary) -> None:
     where = place(path, folders=folders)
     try:
-        parse_mail(path.read_text(encoding="utf-8-sig"), where)
+        mail = parse_mail(path.read_text(encoding="utf-8-sig"), where)
+        if wrong := known.wrong_mail_topic(mail.topic):
+            problems.append(Problem(file=where, message=wrong))
     except UnicodeDecodeError:
         problems.append(Problem(file=where, message="the file is no UTF-8 text: save it as UTF-8"))
     except BrokenMail as error:

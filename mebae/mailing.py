@@ -35,6 +35,8 @@ class Topic:
     consent and heed neither topics, caps nor hours, nor an opt-out; but never go to an address that bounced or complained."""
     capped: bool = True
     """Whether its mails wait for the frequency caps and count in them."""
+    at_any_time: bool = False
+    """Whether its mails go out without regard to the sending hours: an answer to what the lead has just done."""
 
     def title(self, language: str) -> str:
         """In this language, else in any, else the id."""
@@ -91,6 +93,11 @@ class MailRules:
         """Whether mails of this topic wait for the caps and count in them."""
         found = self.topic(topic)
         return found is None or (found.capped and not found.transactional)
+
+    def hours_for(self, topic: str) -> SendingHours | None:
+        """The sending hours that mails of this topic heed."""
+        found = self.topic(topic)
+        return None if found is not None and (found.at_any_time or found.transactional) else self.hours
 
     @property
     def longest(self) -> timedelta | None:

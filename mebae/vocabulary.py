@@ -32,6 +32,8 @@ class Vocabulary:
     segments: Collection[str] | None = None
     forms: Collection[str] | None = None
     """Those of forms.py. A page of its own may send others, so that only a slip in one of these is told."""
+    mail_topics: Collection[str] | None = None
+    """Those of mailing.py, which mails say with `topic:`. Not those of scoring.py, which are what a lead is interested in."""
     plan: TrackingPlan | None = None
 
     @classmethod
@@ -73,6 +75,19 @@ class Vocabulary:
         if known is None:
             return wrong_value(ref, value)
         return None if value in known else f"{value!r} is no {called}{did_you_mean(str(value), known)}"
+
+    def wrong_mail_topic(self, topic: str) -> str | None:
+        """What is wrong with the `topic:` of a mail; None if nothing is, or there is no mailing.py.
+
+        >>> Vocabulary(mail_topics=["product"]).wrong_mail_topic("produkt")
+        "topic 'produkt' is none of mailing.py, did you mean 'product'?"
+        """
+        if self.mail_topics is None or topic in self.mail_topics:
+            return None
+        if topic:
+            return f"topic '{topic}' is none of mailing.py{did_you_mean(topic, self.mail_topics)}"
+        known = ", ".join(self.mail_topics)
+        return f"the mail has no topic, so nobody can choose to get no more of its kind: write one of {known} under 'topic:'"
 
     def wrong_event(self, name: str) -> str | None:
         """What is wrong with the name of an event: by the plan, or (without one) if it is a slip in a standard one."""

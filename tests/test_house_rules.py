@@ -27,7 +27,7 @@ CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["import
 PURE = next(contract for contract in CONTRACTS if contract["type"] == "forbidden")["source_modules"]
 LANGUAGES = (
     "mebae.authoring", "mebae.scoring_language", "mebae.tracking_language", "mebae.segments_language", "mebae.forms_language",
-    "mebae.broadcasts_language",
+    "mebae.broadcasts_language", "mebae.mailing_language",
 )  # fmt: skip
 """What the files in `scenarios/` may import of ours: each kind of file its own language."""
 OUTSIDE = (
