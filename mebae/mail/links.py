@@ -26,6 +26,8 @@ _LINK = re.compile(
 _HREF = re.compile(r'(?<=\shref=")[^"]*')
 _MARK = re.compile(rf'\s{UNTRACKED}="[^"]*"')
 _PAGES = ("unsubscribe_url", "preferences_url", "view_url")
+_PLAIN = re.compile(r"https?://[a-z0-9.:-]+(?:/[A-Za-z0-9/._~?&=-]*)?")
+"""What Markdown leaves as it is."""
 _HIDDEN = "display:none;max-height:0;max-width:0;overflow:hidden;mso-hide:all"
 
 
@@ -34,7 +36,7 @@ class Tracking:
     """What makes one lead's mail measurable."""
 
     link: Callable[[str], str]
-    """The address that takes a target's place. Asked once for each target."""
+    """The address that takes a target's place: for the same target always the same."""
     pixel: str | None = None
     """The address of the image that says that the mail was opened."""
     trap: str | None = None
@@ -62,11 +64,15 @@ class Links:
             self._placed[target] = target if self._tracking is None else self._tracking.link(target)
         return self._placed[target]
 
+    def is_its_words(self, target: str, words: str) -> bool:
+        """Whether a link's words are its address, which the text part shows once."""
+        return target == words
+
 
 def our_pages(values: Mapping[str, object]) -> frozenset[str]:
     """The addresses that lead back to us, as they look in a mail."""
     known = [value for name in _PAGES if isinstance(value := values.get(name), str)]
-    return frozenset([*known, *map(normal_link, known)])
+    return frozenset([*known, *(normal_link(value) for value in known if not _PLAIN.fullmatch(value))])
 
 
 def place_links(page: str, links: Links) -> str:

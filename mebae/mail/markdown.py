@@ -6,6 +6,7 @@ space, and `**「点検ノート」**は` is bold although punctuation stands in
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
@@ -17,6 +18,26 @@ from markdown_it.rules_inline import StateInline
 from markdown_it.rules_inline.state_inline import Delimiter
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
+
+_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+
+
+def shown(value: str) -> str:
+    """A value as a mail shows it: in one line, without control characters."""
+    if not value.replace("\u3000", " ").isprintable():
+        value = "".join(
+            " " if unicodedata.category(letter)[0] == "C" and letter not in "\u200d\u200c" else letter for letter in value
+        )
+    return " ".join(value.split())
+
+
+def escape_markdown(value: str) -> str:
+    """A value as Markdown that shows it letter by letter.
+
+    >>> escape_markdown("*x* <b> [a](javascript:alert)")
+    '\\\\*x\\\\* \\\\<b\\\\> \\\\[a\\\\]\\\\(javascript\\\\:alert\\\\)'
+    """
+    return _PUNCTUATION.sub(r"\\\1", shown(value))
 
 
 def to_html(markdown: str) -> str:
@@ -44,7 +65,7 @@ def _parser() -> MarkdownIt:
     return parser
 
 
-def _wide(letter: str) -> bool:
+def is_wide(letter: str) -> bool:
     """Chinese, Japanese or Korean, punctuation and full-width forms included."""
     return unicodedata.east_asian_width(letter) in "WF"
 
@@ -59,7 +80,7 @@ def _emphasis(state: StateInline, silent: bool) -> bool:
     end = state.pos + scanned.length
     before = state.src[state.pos - 1] if state.pos > 0 else " "
     after = state.src[end] if end < state.posMax else " "
-    if marker == "*" and (_wide(before) or _wide(after)):
+    if marker == "*" and (is_wide(before) or is_wide(after)):
         can_open, can_close = can_open or not after.isspace(), can_close or not before.isspace()
     for _ in range(scanned.length):
         token = state.push("text", "", 0)
@@ -115,4 +136,4 @@ def _untracked(state: StateCore) -> None:
 def _softbreak(renderer: RendererHTML, tokens: Sequence[Token], at: int, options: OptionsDict, env: EnvType) -> str:
     before = next((token.content for token in reversed(tokens[:at]) if token.content), "")
     after = next((token.content for token in tokens[at + 1 :] if token.content), "")
-    return "" if before and after and _wide(before[-1]) and _wide(after[0]) else "\n"
+    return "" if before and after and is_wide(before[-1]) and is_wide(after[0]) else "\n"

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any, NoReturn
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from jinja2 import (
     StrictUndefined,
@@ -35,6 +33,9 @@ from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup
 
 from mebae.errors import MailInvalid, did_you_mean
+from mebae.mail.filters import FILTERS
+from mebae.mail.markdown import escape_markdown
+from mebae.mail.slots import RECORDER, Unsafe, is_private
 from mebae.references import STANDARD
 
 OUTPUT_LIMIT = 500_000
@@ -58,11 +59,14 @@ NAMES = (
 LAYOUT_NAMES = (*NAMES, "body", "subject", "preheader")
 
 _STRICT = {"lead": LEAD_FIELDS, "company": COMPANY_FIELDS}
-_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
-_NAMELESS = {"ja": "お客様"}
-_WEEKDAYS = {"ja": "月火水木金土日", "en": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"}
-_MONTHS = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+
+
+NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+"""Characters that no page can hold."""
+_JINJA = re.compile(r"\{[{%#]|\r")
+_REREAD = (
+    nodes.CallBlock, nodes.FilterBlock, nodes.Block, nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport,
+    nodes.ScopedEvalContextModifier,
 )  # fmt: skip
 
 
@@ -120,7 +124,7 @@ class _Sandbox(SandboxedEnvironment):
 
     intercepted_binops = frozenset(("*", "**", "%"))
 
-    def __init__(self, finalize: Callable[[Any], Any], *, autoescape: bool) -> None:
+    def __init__(self, finalize: Callable[..., Any], *, autoescape: bool) -> None:
         super().__init__(
             undefined=StrictUndefined, autoescape=autoescape, finalize=finalize, keep_trailing_newline=True,
             trim_blocks=True, lstrip_blocks=True, auto_reload=False, cache_size=0,
@@ -128,7 +132,7 @@ class _Sandbox(SandboxedEnvironment):
         self.globals = {"range": _range}
         for name in ("safe", "e", "escape", "forceescape", "urlize", "xmlattr", "tojson", "pprint", "center", "format"):
             self.filters.pop(name, None)
-        self.filters |= {"sama": sama, "date": on_date, "default_to": default_to}
+        self.filters |= FILTERS
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         return obj.look(attribute) if isinstance(obj, Bag) else super().getattr(obj, attribute)
@@ -173,25 +177,23 @@ def _words(value: Any) -> str:
     return str(value)
 
 
-def escape_markdown(text: str) -> str:
-    """A value as Markdown that shows it letter by letter, in one line.
-
-    >>> escape_markdown("*x* <b> [a](javascript:alert)")
-    '\\\\*x\\\\* \\\\<b\\\\> \\\\[a\\\\]\\\\(javascript\\\\:alert\\\\)'
-    """
-    flat = "".join(
-        " " if unicodedata.category(letter)[0] == "C" and letter not in "\u200d\u200c" else letter for letter in text
-    )
-    return _PUNCTUATION.sub(r"\\\1", " ".join(flat.split()))
-
-
-def _for_markdown(value: Any) -> Any:
+@pass_context
+def _for_markdown(context: Context, value: Any) -> Any:
     # `Markup` marks what has been escaped already (a macro, a block set), so that it is not escaped twice.
-    return value if isinstance(value, Markup) else Markup(escape_markdown(_words(value)))  # noqa: S704
+    if isinstance(value, Markup):
+        return value
+    recorder = context.get(RECORDER)
+    return Markup(escape_markdown(_words(value))) if recorder is None else recorder.in_markdown(_words(value))  # noqa: S704
 
 
-def _for_html(value: Any) -> Any:
-    return value if isinstance(value, Markup) else _words(value)
+@pass_context
+def _for_html(context: Context, value: Any) -> Any:
+    if isinstance(value, Markup):
+        return value
+    # What XML cannot hold breaks the page's readers.
+    words = NO_TEXT.sub(" ", _words(value))
+    recorder = context.get(RECORDER)
+    return words if recorder is None else recorder.in_html(words)
 
 
 @cache
@@ -202,8 +204,32 @@ def _sandbox(kind: str) -> _Sandbox:
 
 
 @lru_cache(maxsize=512)
-def _compiled(kind: str, source: str) -> Template:
-    return _sandbox(kind).from_string(source)
+def _compiled(kind: str, source: str) -> tuple[Template | None, bool]:
+    """The template (None where there is nothing to fill in), and whether its values can be recorded."""
+    if not _JINJA.search(source):
+        return None, not is_private(source)
+    sandbox = _sandbox(kind)
+    return sandbox.from_string(source), not is_private(source) and _prints_only(sandbox.parse(source))
+
+
+def _prints_only(tree: nodes.Template) -> bool:
+    """Whether what was filled in is printed, and never looked at again: a slot must not be measured, cut or compared."""
+    captured = {"body"} | {macro.name for macro in tree.find_all(nodes.Macro)}
+    for kept in tree.find_all(nodes.AssignBlock):
+        if not isinstance(kept.target, nodes.Name) or kept.filter is not None:
+            return False
+        captured.add(kept.target.name)
+    if next(tree.find_all(_REREAD), None) is not None or any(loop.recursive for loop in tree.find_all(nodes.For)):
+        return False
+    printed: set[int] = set()
+    for output in tree.find_all(nodes.Output):
+        for child in output.nodes:
+            printed.add(id(child.node if isinstance(child, nodes.Call) else child))
+    return all(
+        id(name) in printed or name.ctx != "load"
+        for name in tree.find_all(nodes.Name)
+        if name.name in captured
+    )
 
 
 def check_template(kind: str, source: str, where: str, line: int = 1) -> None:
@@ -214,7 +240,7 @@ def check_template(kind: str, source: str, where: str, line: int = 1) -> None:
         line: the line of the file that the source begins on.
     """
     try:
-        _compiled(kind, source)
+        _sandbox(kind).from_string(source)
         tree = _sandbox(kind).parse(source)
         unknown = sorted(meta.find_undeclared_variables(tree))
     except TemplateSyntaxError as error:
@@ -241,7 +267,12 @@ def fill(kind: str, source: str, values: Mapping[str, Any], where: str, line: in
     parts: list[str] = []
     size = 0
     try:
-        for part in _compiled(kind, source).generate(values):
+        template, recordable = _compiled(kind, source)
+        if RECORDER in values and not recordable:
+            raise Unsafe("a template that reads what it filled in")
+        if template is None:
+            return source
+        for part in template.generate(values):
             size += len(part)
             if size > OUTPUT_LIMIT:
                 raise BrokenMail(
@@ -291,62 +322,3 @@ def bags(values: Mapping[str, Any]) -> dict[str, Any]:
         else:
             seen[name] = value
     return seen
-
-
-def _language(context: Context) -> str:
-    language = context.get("language")
-    return language.split("-")[0].lower() if isinstance(language, str) and language else "ja"
-
-
-def _absent(value: Any) -> bool:
-    return value is None or isinstance(value, Undefined) or (isinstance(value, str) and not value.strip())
-
-
-def default_to(value: Any, words: Any) -> Any:
-    """`{{ lead.company | default_to("貴社") }}`: the words where the value is missing or blank."""
-    return words if _absent(value) else value
-
-
-@pass_context
-def sama(context: Context, name: Any) -> str:
-    """`{{ lead.name | sama }}`: 山田 太郎 様 in a Japanese mail, else the plain name; お客様 or "there" without one."""
-    language = _language(context)
-    if _absent(name):
-        return _NAMELESS.get(language, "there")
-    plain = " ".join(str(name).split())
-    return plain if language != "ja" or plain.endswith(("様", "さま", "さん")) else f"{plain} 様"
-
-
-@pass_context
-def on_date(context: Context, value: Any, pattern: str | None = None) -> str:
-    """`{{ entry.date | date }}`: 2026年4月1日（水） or Wednesday, 1 April 2026; or a pattern: `date("%Y/%m/%d")`.
-
-    A time of day with a zone is shown on the lead's calendar: 09:00 in Tokyo is the day before in New York.
-    """
-    if _absent(value):
-        str(value)  # a missing value names itself
-        raise UndefinedError("a date is empty here")
-    day: date
-    try:
-        if isinstance(value, str):
-            text = value.strip().replace("Z", "+00:00")
-            day = datetime.fromisoformat(text) if len(text) > 10 else date.fromisoformat(text)
-        else:
-            day = value
-        if not isinstance(day, date):
-            raise ValueError
-    except ValueError:
-        raise UndefinedError(
-            "a value cannot be read as a date: dates look like 2026-04-01 or 2026-04-01T09:00:00+09:00"
-        ) from None
-    zone = context.get("time_zone")
-    if isinstance(day, datetime) and day.tzinfo is not None and isinstance(zone, str) and zone:
-        try:
-            day = day.astimezone(ZoneInfo(zone))
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise UndefinedError(f"'{zone}' is no time zone") from None
-    if pattern is not None:
-        return day.strftime(pattern)
-    if _language(context) == "ja":
-        return f"{day.year}年{day.month}月{day.day}日（{_WEEKDAYS['ja'][day.weekday()]}）"
-    return f"{_WEEKDAYS['en'].split()[day.weekday()]}, {day.day} {_MONTHS[day.month - 1]} {day.year}"

@@ -11,11 +11,11 @@ from typing import Any
 import lxml.html  # type: ignore[import-untyped]
 import pytest
 
+from mebae.mail.page import _text_config
 from mebae.mail.rendering import (
     BrokenMail,
     Rendered,
     Sender,
-    _text_config,
     choose_language,
     lead_values,
     parse_layout,

@@ -1,0 +1,417 @@
+"""The fast way to lay out a mail: what leads share is done once, and each lead's values are put in.
+
+`finish` gives the same bytes as the plain way (`mebae.mail.rendering`), or raises `Unsafe`; a property test holds them equal.
+A slot in a place where its value could change what is around it (a list's number, a class that styles look at, a cell of a
+table whose columns are aligned in the text part) is filled in the plain way, and the shape with it is looked up instead.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from mebae.mail.links import Links, attribute, place_links
+from mebae.mail.markdown import normal_link, to_html
+from mebae.mail.page import html_to_text, inline_css
+from mebae.mail.slots import (
+    ENCODED,
+    MARK,
+    PIECE,
+    SLOT,
+    Recorder,
+    Unsafe,
+    encoded_slot,
+    holds_digits,
+    link_mark,
+    link_number,
+    number_of,
+    piece_number,
+    slots_in,
+    with_literals,
+)
+from mebae.mail.templating import BrokenMail
+
+_KEPT = 256
+"""Shapes that are kept. One is some tens of kilobytes."""
+_VARIANTS = 32
+"""In how many forms a shape is kept whose slots cannot all stay open. One with more is not worth keeping."""
+_LIMIT = 100_000
+"""Characters of a page that is laid out this way."""
+
+_S = f"(?:{SLOT.pattern.replace('(', '(?:')})"
+_CLOSE = re.compile(rf"(?:\\|&[#A-Za-z0-9]*|<[^<>\s]*)(?:{_S})+")
+"""A slot behind what Markdown reads together with what follows: a backslash, an entity, an address in angle brackets."""
+_NUMBER = re.compile(rf"^(?:[ \t>*+.)-]|\d|{_S})*?(?:{_S}|\d)+[.)]", re.MULTILINE)
+_CODE = re.compile(r"<code[^>]*>[^<]*</code>")
+_TAG = re.compile(r"""<[A-Za-z/!](?:[^>"']|"[^"]*"|'[^']*')*>""")
+_QUOTED = re.compile(r""""[^"]*"|'[^']*'""")
+_SELECTS = re.compile(r"\[\s*(?:href|src|alt|content|aria-label)\b")
+_STYLE = re.compile(r"<style\b.*?</style>", re.DOTALL | re.IGNORECASE)
+_TOKEN = re.compile(
+    r"(?P<skipped><!--.*?-->|<!DOCTYPE[^>]*>|<(?P<raw>style|script|noscript|iframe|noframes|noembed|xmp)\b.*?</(?P=raw)>)"
+    r'|<(?P<end>/?)(?P<name>[A-Za-z][^\s>/]*)(?P<attributes>(?:\s+[^\s=>]+="[^"]*")*)\s*/?>'
+    r"|(?P<text>[^<]+)|(?P<other><)",
+    re.DOTALL,
+)
+_ATTRIBUTE = re.compile(r'(?P<before>\s+(?P<name>[^\s=>]+)=")(?P<value>[^"]*)"')
+_OPEN = ("alt", "content", "aria-label")
+"""Attributes whose value nobody but the reader looks at."""
+_KEEPING_SPACES = ("pre", "textarea", "listing", "plaintext")
+_BEFORE_VALUE = re.compile(r"https?://[^/?#\s]+[/?#][^\s]*", re.IGNORECASE)
+_SAFE_PART = re.compile(r"(?:[A-Za-z0-9;/?:@&=+$,\-_.!~*'()#]|%[0-9A-Fa-f]{2})+")
+_SAFE_WHOLE = re.compile(r"https?://[A-Za-z0-9;/?:@&=+$,\-_.!~*'()#%]+")
+
+Part = str | int
+"""Of a template: text, or the number of a slot (negative, less one: in an address that Markdown wrote)."""
+
+
+@dataclass(frozen=True)
+class _Address:
+    """Where a link leads, its values open."""
+
+    parts: tuple[Part, ...]
+    untracked: bool
+    web: bool
+
+
+@dataclass
+class Skeleton:
+    """A shape, laid out."""
+
+    literals: frozenset[int] = frozenset()
+    """The slots that cannot stay open; then there is nothing else but where they are."""
+    changing: frozenset[int] = frozenset()
+    """Where they are: 0 for the page, else the number of the piece plus one."""
+    html: tuple[str, ...] = ()
+    in_html: tuple[tuple[int, Callable[[_Filling], str]], ...] = ()
+    text: tuple[str, ...] = ()
+    in_text: tuple[tuple[int, Callable[[_Filling], str]], ...] = ()
+    links: tuple[_Address, ...] = ()
+    doubtful: tuple[tuple[tuple[Part, ...], tuple[Part, ...]], ...] = ()
+    """Links whose words may be their own address, which the text part shows once: the words, the address."""
+    variants: set[int] = field(default_factory=set)
+
+
+def finish(recorder: Recorder, page: str, links: Links) -> tuple[str, str]:
+    """HTML and text of a page that was filled in with a recorder. Raises `Unsafe`."""
+    pieces = tuple(recorder.pieces)
+    if len(page) + sum(map(len, pieces)) > _LIMIT:
+        raise Unsafe("a long page")
+    skeleton = first = _skeleton(page, pieces)
+    for _ in range(5):
+        if not skeleton.literals:
+            return _filled(skeleton, recorder, links)
+        page, *rest = (
+            with_literals(shape, skeleton.literals, recorder.values) if at in skeleton.changing else shape
+            for at, shape in enumerate((page, *pieces))
+        )
+        pieces = tuple(rest)
+        first.variants.add(hash((page, pieces)))
+        if len(first.variants) > _VARIANTS:
+            break
+        skeleton = _skeleton(page, pieces)
+    raise Unsafe("values that change what is around them")
+
+
+# -- putting values in
+
+
+class _Filling:
+    """One lead's values, on their way into a skeleton."""
+
+    __slots__ = ("addresses", "values")
+
+    def __init__(self, skeleton: Skeleton, recorder: Recorder, links: Links) -> None:
+        self.values = [value.words for value in recorder.values]
+        self.addresses: list[str] = []
+        for link in skeleton.links:
+            address = links.placed(self.address(link.parts), untracked=link.untracked)
+            if address.startswith(("http:", "https:")) is not link.web:
+                raise Unsafe("an address of another kind")
+            self.addresses.append(address)
+
+    def address(self, parts: tuple[Part, ...]) -> str:
+        """An address with its values, as Markdown or the page would have it."""
+        if len(parts) == 1 and isinstance(part := parts[0], str):
+            return part
+        whole = ""
+        for part in parts:
+            if isinstance(part, str):
+                whole += part
+            elif part >= 0:
+                whole += self.values[part]
+            else:
+                whole += self._in_markdown(self.values[-part - 1], whole, alone=len(parts) == 1)
+        return whole
+
+    def _in_markdown(self, value: str, before: str, *, alone: bool) -> str:
+        if alone:
+            if not _SAFE_WHOLE.fullmatch(value):
+                raise Unsafe("an address that Markdown would change")
+            return _normal(value)
+        if not _SAFE_PART.fullmatch(value) or not _BEFORE_VALUE.fullmatch(before) or "%" in before[-2:]:
+            raise Unsafe("an address that Markdown would change")
+        return value
+
+    def said(self, parts: tuple[Part, ...]) -> str:
+        return "".join(
+            part if isinstance(part, str) else self.values[part if part >= 0 else -part - 1] for part in parts
+        )
+
+
+_normal = lru_cache(maxsize=1024)(normal_link)
+
+
+def _filled(skeleton: Skeleton, recorder: Recorder, links: Links) -> tuple[str, str]:
+    filling = _Filling(skeleton, recorder, links)
+    for words, address in skeleton.doubtful:
+        if filling.said(words).strip() == filling.address(address):
+            raise Unsafe("a link whose words are its address")
+    page, text = list(skeleton.html), list(skeleton.text)
+    for at, value in skeleton.in_html:
+        page[at] = value(filling)
+    for at, value in skeleton.in_text:
+        text[at] = value(filling)
+    return "".join(page), "".join(text)
+
+
+def _html_value(number: int) -> Callable[[_Filling], str]:
+    return lambda filling: (
+        filling.values[number]
+        .replace("&", "&amp;")
+        .replace("\u00a0", "&nbsp;")
+        .replace("<", "&lt;")
+        .replace(">", "&gt;")
+    )
+
+
+def _attribute_value(number: int) -> Callable[[_Filling], str]:
+    return lambda filling: attribute(filling.values[number])
+
+
+def _text_value(number: int) -> Callable[[_Filling], str]:
+    return lambda filling: " ".join(filling.values[number].split())
+
+
+def _link_in_html(number: int) -> Callable[[_Filling], str]:
+    return lambda filling: attribute(filling.addresses[number])
+
+
+def _link_in_text(number: int) -> Callable[[_Filling], str]:
+    return lambda filling: filling.addresses[number]
+
+
+def _source_in_html(parts: tuple[Part, ...]) -> Callable[[_Filling], str]:
+    return lambda filling: attribute(filling.address(parts))
+
+
+# -- laying out a shape
+
+
+@lru_cache(maxsize=_KEPT)
+def _skeleton(page: str, pieces: tuple[str, ...]) -> Skeleton:
+    shapes = (page, *pieces)
+    literals = _unsafe_in_page(page)
+    bodies = []
+    for piece in pieces:
+        literals |= _unsafe_in_markdown(piece)
+        body = to_html(piece)
+        literals |= slots_in(piece) - slots_in(body)
+        literals |= set().union(*map(slots_in, _CODE.findall(body)))
+        bodies.append(body)
+    page = PIECE.sub(lambda mark: bodies[piece_number(mark[0])], page)
+    try:
+        inlined = inline_css(page, "")
+    except BrokenMail:
+        raise Unsafe("styles that cannot be put in") from None
+    literals |= slots_in(page) - slots_in(inlined)
+    links = _OpenLinks()
+    placed = place_links(inlined, links)
+    text = html_to_text(inlined, links)
+    laid_out = _Page(placed, attributes=not any(map(_SELECTS.search, _STYLE.findall(page))))
+    literals |= laid_out.literals
+    if literals:
+        changing = (at for at, shape in enumerate(shapes) if literals & slots_in(shape))
+        return Skeleton(literals=frozenset(literals), changing=frozenset(changing))
+    if ENCODED.search(text):
+        raise Unsafe("an address in the text part")
+    return Skeleton(
+        html=tuple(laid_out.parts), in_html=tuple(laid_out.open), links=tuple(links.addresses), doubtful=tuple(links.doubtful),
+        **_open_text(text),
+    )  # fmt: skip
+
+
+def _open_text(text: str) -> dict[str, Any]:
+    parts: list[str] = []
+    open: list[tuple[int, Callable[[_Filling], str]]] = []
+    at = 0
+    for mark in MARK.finditer(text):
+        start = mark.start()
+        if mark[2]:
+            start -= len("http:")
+            value = _link_in_text(link_number(mark[2]))
+        else:
+            value = _text_value(number_of(mark[1]))
+        parts += [text[at:start], ""]
+        open.append((len(parts) - 1, value))
+        at = mark.end()
+    return {"text": (*parts, text[at:]), "in_text": tuple(open)}
+
+
+def _unsafe_in_markdown(piece: str) -> set[int]:
+    if "]:" in piece:  # a reference: what stands in brackets may be its name
+        return slots_in(piece)
+    found = set().union(*(slots_in(close[0]) for close in _CLOSE.finditer(piece)))
+    for line in _NUMBER.finditer(piece):
+        if any(map(holds_digits, SLOT.findall(line[0]))):
+            found |= slots_in(line[0])
+    return found
+
+
+def _unsafe_in_page(page: str) -> set[int]:
+    """Slots in a tag and not between quotes: their words could be further attributes."""
+    return set().union(*(slots_in(_QUOTED.sub("", tag[0])) for tag in _TAG.finditer(page)))
+
+
+class _OpenLinks(Links):
+    """Puts a mark in every link's place."""
+
+    def __init__(self) -> None:
+        super().__init__(None, ())
+        self.addresses: list[_Address] = []
+        self.doubtful: list[tuple[tuple[Part, ...], tuple[Part, ...]]] = []
+        self._known: dict[tuple[str, bool], str] = {}
+
+    def placed(self, target: str, *, untracked: bool = False) -> str:
+        target = target.strip()
+        is_open = bool(slots_in(target))
+        web = target.lower().startswith(("http://", "https://")) or _begins_open(target)
+        if not is_open and (untracked or not web):
+            return target
+        mark = self._known.get((target, untracked))
+        if mark is None:
+            mark = ("http:" if web else "mailto:") + link_mark(len(self.addresses))
+            self._known[target, untracked] = mark
+            self.addresses.append(_Address(_parts(target), untracked, web))
+        return mark
+
+    def is_its_words(self, target: str, words: str) -> bool:
+        if slots_in(target) or slots_in(words):
+            self.doubtful.append((_parts(words), _parts(target)))
+            return False
+        return super().is_its_words(target, words)
+
+
+def _begins_open(target: str) -> bool:
+    return bool(SLOT.match(target) or ENCODED.match(target))
+
+
+_EITHER = re.compile(f"{SLOT.pattern}|{ENCODED.pattern}")
+
+
+def _parts(text: str) -> tuple[Part, ...]:
+    parts: list[Part] = []
+    at = 0
+    for slot in _EITHER.finditer(text):
+        if slot.start() > at:
+            parts.append(text[at : slot.start()])
+        parts.append(number_of(slot[1]) if slot[1] else -number_of(encoded_slot(slot[2])) - 1)
+        at = slot.end()
+    if at < len(text) or not parts:
+        parts.append(text[at:])
+    return tuple(parts)
+
+
+class _Page:
+    """Finds out where in a page its slots are, and so how a value is written there."""
+
+    def __init__(self, page: str, *, attributes: bool) -> None:
+        self.parts: list[str] = []
+        self.open: list[tuple[int, Callable[[_Filling], str]]] = []
+        self.literals: set[int] = set()
+        self._attributes = attributes
+        self._tables: list[bool] = []
+        self._spaces = 0
+        self._written = ""
+        for token in _TOKEN.finditer(page):
+            self._take(token)
+        self.parts.append(self._written)
+
+    def _take(self, token: re.Match[str]) -> None:
+        if token["text"]:
+            self._text(token["text"])
+        elif token["name"] and not token["end"]:
+            self._enter(token["name"], token["attributes"])
+            self._tag(token)
+        else:
+            if token["name"]:
+                self._leave(token["name"])
+            self._refuse(token[0])
+            self._written += token[0]
+
+    def _enter(self, name: str, attributes: str) -> None:
+        if name == "table":
+            self._tables.append('role="presentation"' not in attributes)
+        self._spaces += name in _KEEPING_SPACES
+
+    def _leave(self, name: str) -> None:
+        if name == "table" and self._tables:
+            self._tables.pop()
+        self._spaces -= name in _KEEPING_SPACES
+
+    def _text(self, text: str) -> None:
+        if any(self._tables) or self._spaces:
+            self._refuse(text)
+        at = 0
+        for slot in SLOT.finditer(text):
+            self._written += text[at : slot.start()]
+            self._put(_html_value(number_of(slot[1])))
+            at = slot.end()
+        self._refuse(SLOT.sub("", text))
+        self._written += text[at:]
+
+    def _tag(self, token: re.Match[str]) -> None:
+        whole, start = token[0], token.start()
+        if not (MARK.search(whole) or ENCODED.search(whole)):
+            self._written += whole
+            return
+        begin, end = token.span("attributes")
+        self._refuse(whole[: begin - start] + whole[end - start :])
+        self._written += whole[: begin - start]
+        for one in _ATTRIBUTE.finditer(token["attributes"]):
+            self._refuse(one["before"])
+            self._written += one["before"]
+            self._value(one["name"], one["value"])
+            self._written += '"'
+        self._written += whole[end - start :]
+
+    def _value(self, name: str, value: str) -> None:
+        link = MARK.search(value)
+        if name == "href" and link is not None and link[2]:
+            self._put(_link_in_html(link_number(link[2])))
+            return
+        if not slots_in(value):
+            self._written += value
+            return
+        if not self._attributes or name not in (*_OPEN, "src"):
+            self._refuse(value)
+        elif name == "src":
+            self._put(_source_in_html(_parts(html.unescape(value))))
+            return
+        for part in _parts(value):
+            if isinstance(part, str):
+                self._written += part
+            else:
+                self._put(_attribute_value(part))
+
+    def _put(self, value: Callable[[_Filling], str]) -> None:
+        self.parts += [self._written, ""]
+        self.open.append((len(self.parts) - 1, value))
+        self._written = ""
+
+    def _refuse(self, text: str) -> None:
+        self.literals |= slots_in(text)
