@@ -50,7 +50,7 @@ class JourneyActivities:
 def _rest(
     session: Session, request: StepInput, now: datetime, at: Setting
 ) -> Resting | Heard | Passed | Postponed | Exited | Ended:
-    place = resting.take(session, request.entry, request.turn)
+    place = resting.take(session, request.entry, request.turn, sheltered=request.sheltered)
     if not isinstance(place, Place):
         return place
     assert isinstance(request.plan, Settling)
@@ -59,7 +59,7 @@ def _rest(
 
 
 def _choose(session: Session, request: StepInput, now: datetime, at: Setting) -> Chosen | Postponed | Exited | Ended:
-    place = resting.take(session, request.entry, request.turn)
+    place = resting.take(session, request.entry, request.turn, sheltered=request.sheltered)
     if not isinstance(place, Place):
         return place
     stop = resting.exited(session, place, now) or resting.still_early(session, place, request.woke, now, at)
@@ -67,7 +67,7 @@ def _choose(session: Session, request: StepInput, now: datetime, at: Setting) ->
 
 
 def _finish(session: Session, request: StepInput, now: datetime) -> Ended | Exited:
-    place = resting.take(session, request.entry, request.turn)
+    place = resting.take(session, request.entry, request.turn, sheltered=request.sheltered)
     if not isinstance(place, Place):
         return place
     assert isinstance(request.plan, Ending)

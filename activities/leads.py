@@ -56,7 +56,7 @@ Change = Callable[[Session, Place, StepInput, datetime, Setting], Done | Refused
 
 def _change(session: Session, request: StepInput, now: datetime, at: Setting, change: Change) -> Answer:
     """Exit check and re-check of the wake-up, then the change, then what follows: one transaction."""
-    place = resting.take(session, request.entry, request.turn)
+    place = resting.take(session, request.entry, request.turn, sheltered=request.sheltered)
     if not isinstance(place, Place):
         return place
     stop = resting.exited(session, place, now) or resting.still_early(session, place, request.woke, now, at)

@@ -117,7 +117,7 @@ class MailActivities:
     def _claim(
         self, session: Session, request: StepInput, kind: DeliveryKind, letters: _Letters, now: datetime
     ) -> Claimed | Answer:
-        place = resting.take(session, request.entry, request.turn)
+        place = resting.take(session, request.entry, request.turn, sheltered=request.sheltered)
         if not isinstance(place, Place):
             return place
         early = resting.still_early(session, place, request.woke, now, self._setting)
@@ -157,7 +157,7 @@ class MailActivities:
     def _enter_data(
         self, session: Session, request: StepInput, claimed: Claimed, composed: Composed, now: datetime
     ) -> Answer | None:
-        place = resting.take(session, request.entry, request.turn)
+        place = resting.take(session, request.entry, request.turn, sheltered=request.sheltered)
         row = session.get_one(Delivery, claimed.delivery, populate_existing=True)
         if not isinstance(place, Place):
             if row.status == DeliveryStatus.CLAIMED and row.attempt == claimed.attempt:
@@ -187,7 +187,7 @@ class MailActivities:
         return await insist(lambda: self._database.write(self._concluded, request, claimed, now, fate))
 
     def _concluded(self, session: Session, request: StepInput, claimed: Claimed, now: datetime, fate: Fate) -> Answer:
-        place = resting.take(session, request.entry, request.turn)
+        place = resting.take(session, request.entry, request.turn, sheltered=request.sheltered)
         row = session.get_one(Delivery, claimed.delivery, populate_existing=True)
         came = ledger.conclude(
             row, claimed.attempt, fate, policy=self._settings.policy, clock=request.clock, now=now,

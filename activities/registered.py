@@ -68,7 +68,7 @@ class RegisteredActivities:
     def _before(
         self, session: Session, request: StepInput, now: datetime
     ) -> tuple[str, RunTask] | Postponed | Exited | Ended:
-        place = resting.take(session, request.entry, request.turn)
+        place = resting.take(session, request.entry, request.turn, sheltered=request.sheltered)
         if not isinstance(place, Place):
             return place
         stop = resting.exited(session, place, now) or resting.still_early(
@@ -83,7 +83,7 @@ class RegisteredActivities:
         return step.activity, RunTask(lead=place.row.lead_id, key=key, args=step.args)
 
     def _after(self, session: Session, request: StepInput, now: datetime) -> Done | Exited | Ended:
-        place = resting.take(session, request.entry, request.turn)
+        place = resting.take(session, request.entry, request.turn, sheltered=request.sheltered)
         if not isinstance(place, Place):
             return place
         return Done(then=resting.follow(session, place, request.plan, now, self._setting))

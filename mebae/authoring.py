@@ -881,27 +881,83 @@ def end(outcome: str = "completed") -> plan.End:
     return plan.End(_text(outcome, 'end("sales-told")'))
 
 
+# -- what sales is asked
+
+
+def hand_to_sales(
+    why: str,
+    *,
+    accepted: Iterable[plan.Step] | None = None,
+    rejected: Iterable[plan.Step] | None = None,
+    returned: Iterable[plan.Step] | None = None,
+    expired: Iterable[plan.Step] | None = None,
+    sql: Iterable[plan.Step] | None = None,
+    opportunity: Iterable[plan.Step] | None = None,
+    won: Iterable[plan.Step] | None = None,
+    lost: Iterable[plan.Step] | None = None,
+    within: Duration | None = None,
+    id: str | None = None,
+) -> plan.HandToSales:
+    """Give the lead to sales, with a word of why, and rest until sales has judged; a path for each outcome that needs one.
+
+    A lead that is with sales already stays there, and this joins. Without a path an outcome goes on after this step. The path that
+    an outcome opens runs to its end before `exits_when` is asked. `within`: the longest rest, a year if left out.
+
+    >>> step = hand_to_sales("料金ページを閲覧", sql=[end("sql")], returned=[send("newsletter-offer")])
+    >>> [outcome for outcome, _ in step.outcomes]
+    ['sql', 'returned']
+    >>> hand_to_sales(sql=[end("sql")])
+    Traceback (most recent call last):
+    TypeError: hand_to_sales() missing 1 required positional argument: 'why'
+    """
+    given = {
+        "accepted": accepted, "sql": sql, "opportunity": opportunity, "won": won, "lost": lost, "rejected": rejected,
+        "returned": returned, "expired": expired,
+    }  # fmt: skip
+    limit = None if within is None else _span(within, "within=days(90)")
+    return plan.HandToSales(_text(why, 'hand_to_sales("料金ページを閲覧")'), _outcomes(given), limit, _id(id))
+
+
+def call_task(
+    why: str,
+    *,
+    appointment: Iterable[plan.Step] | None = None,
+    talked: Iterable[plan.Step] | None = None,
+    no_answer: Iterable[plan.Step] | None = None,
+    expired: Iterable[plan.Step] | None = None,
+    due: Duration | None = None,
+    method: str = "phone",
+    script: str = "",
+    within: Duration | None = None,
+    id: str | None = None,
+) -> plan.CallTask:
+    """Ask inside sales to call the lead, and rest until they did; a path for each outcome that needs one.
+
+    `due`: by when, in business time (hours count while it is open); the rules of sales if left out. `script`: what to say and ask.
+    `within`: after so long nobody is asked any more and the path `expired` is taken; ten business days if left out.
+
+    >>> call = call_task("アンケートで面談を希望", due=hours(4), appointment=[end("appointment")], no_answer=[send("missed-you")])
+    >>> [outcome for outcome, _ in call.outcomes], call.within.business_days
+    (['appointment', 'no_answer'], 10)
+    """
+    given = {"appointment": appointment, "talked": talked, "no_answer": no_answer, "expired": expired}
+    return plan.CallTask(
+        _text(why, 'call_task("アンケートで面談を希望")'),
+        _outcomes(given),
+        _text(method, 'method="phone"'),
+        _text(script, 'script="…"'),
+        None if due is None else _span(due, "due=business_days(1)"),
+        business_days(10) if within is None else _span(within, "within=business_days(5)"),
+        _id(id),
+    )
+
+
+def _outcomes(given: Mapping[str, object]) -> tuple[tuple[str, plan.Steps], ...]:
+    """The paths that were written, each with its outcome."""
+    return tuple((name, _steps(steps, f"{name}=[…]")) for name, steps in given.items() if steps is not None)
+
+
 # -- verbs of a later version: refused with the way to do without
-
-
-def hand_to_sales(message: str = "", /, **paths: Any) -> NoReturn:
-    """Give the lead to sales, with a path for each outcome. Comes with a later version.
-
-    >>> hand_to_sales("料金ページを閲覧")
-    Traceback (most recent call last):
-    mebae.errors.AuthoringError: hand_to_sales comes with a later version: meanwhile write notify_sales("…")
-    """
-    raise _later("hand_to_sales", 'notify_sales("…")')
-
-
-def call_task(message: str = "", /, **paths: Any) -> NoReturn:
-    """A telephone call for inside sales. Comes with a later version.
-
-    >>> call_task("初回ヒアリング")
-    Traceback (most recent call last):
-    mebae.errors.AuthoringError: call_task comes with a later version: meanwhile write notify_sales("電話: …")
-    """
-    raise _later("call_task", 'notify_sales("電話: …")')
 
 
 def send_next(series: str = "", /, **options: Any) -> NoReturn:

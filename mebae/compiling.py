@@ -21,6 +21,13 @@ from mebae.vocabulary import Vocabulary
 COMPLETED = "end/completed"
 """Where a path goes that runs off the end of the scenario."""
 
+_EARLIER: dict[str, tuple[str, ...]] = {
+    "accepted": ("sql", "opportunity", "won", "lost"),
+    "sql": ("opportunity", "won", "lost"),
+    "opportunity": ("won", "lost"),
+}
+"""Outcomes that are not the last, and those that come after them."""
+
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -90,7 +97,9 @@ class _Compiler:
         self._report_loops()
         if self.check.problems:
             raise ScenarioError(self.check.problems)
-        return graph.Graph(**head, start=start, steps=tuple(self.steps.values()))
+        steps = tuple(self.steps.values())
+        newest = any(isinstance(step, graph.WITH_SALES) for step in steps)
+        return graph.Graph(**head, format=graph.FORMAT if newest else 1, start=start, steps=steps)
 
     # -- what stands before the steps
 
@@ -102,7 +111,6 @@ class _Compiler:
                 f'Scenario({scenario.id!r}): the id is lower-case words joined by hyphens, such as "trial-follow-up"',
             )
         return {
-            "format": graph.FORMAT,
             "scenario": scenario.id,
             "title": scenario.title,
             "enters_on": tuple(self.check.pattern(pattern, None) for pattern in scenario.enters_on),
@@ -223,6 +231,8 @@ class _Compiler:
                 return graph.Tag(id=id, add=step.add, remove=step.remove, next=after)
             case plan.NotifySales():
                 return graph.NotifySales(id=id, message=step.message, next=after)
+            case plan.HandToSales() | plan.CallTask():
+                return self._with_sales(node, step, to, after)
             case plan.Enroll():
                 self._check_known("enroll", "scenario", step.scenario, self.scenarios, id)
                 return graph.Enroll(id=id, scenario=step.scenario, next=after)
@@ -257,6 +267,35 @@ class _Compiler:
                 )
             arms.append(made)
         return graph.WaitFor(id=id, arms=tuple(arms), within=within, otherwise=to[-1])
+
+    def _with_sales(
+        self, node: Node, step: plan.HandToSales | plan.CallTask, to: list[str], after: str
+    ) -> graph.HandToSales | graph.CallTask:
+        id = node.id
+        if not step.message.strip():
+            self.report(id, f'{step.verb}(""): sales wants to know why: write {step.verb}("料金ページを閲覧")')
+        paths = tuple(graph.Path(outcome=outcome, to=path) for (outcome, _), path in zip(step.outcomes, to, strict=True))
+        known = {
+            "id": id, "message": step.message, "paths": paths, "next": after,
+            "inside": tuple(one.id for path in node.paths for one in every(path) if not isinstance(one.step, (plan.GoTo, plan.End))),
+        }  # fmt: skip
+        if isinstance(step, plan.CallTask):
+            within = self.check.span(step.within, id, "within=")
+            due = None if step.due is None else self.check.span(step.due, id, "due=")
+            return graph.CallTask(**known, method=step.method, script=step.script, due=due, within=within)
+        for at, (outcome, _) in enumerate(step.outcomes):
+            if outcome in _EARLIER and not any(isinstance(one.step, plan.GoTo) and one.id == id for one in every(node.paths[at])):
+                self._report_hidden(id, outcome, [other for other, _ in step.outcomes])
+        return graph.HandToSales(**known, within=None if step.within is None else self.check.span(step.within, id, "within="))
+
+    def _report_hidden(self, id: str, outcome: str, given: list[str]) -> None:
+        """A path that opens early keeps those of what comes later from ever being taken."""
+        hidden = [f"{other}=" for other in given if other in _EARLIER[outcome]]
+        if hidden:
+            self.report(
+                id, f"{outcome}= ends this step, so {' and '.join(hidden)} can never be taken: end the path of {outcome}= with "
+                f'go_to("{id}"), which waits on',
+            )  # fmt: skip
 
     # -- values of single steps
 
@@ -373,6 +412,8 @@ def _slows(step: graph.Step) -> bool:
             return True
         case graph.WaitUntil():
             return step.on_late == "end"
+        case graph.HandToSales() | graph.CallTask():
+            return True  # a person must answer
         case graph.WaitFor():
             return all(arm.on is not None for arm in step.arms)
         case _:

@@ -68,6 +68,8 @@ class StepInput(BaseModel):
     visit: int = 1
     plan: Plan | None = None
     woke: Settling | None = None
+    sheltered: bool = False
+    """On a path that sales opened: `exits_when` is not asked."""
     now: AwareDatetime | None = None
     clock: WorldClock | None = None
 

@@ -12,11 +12,23 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from mebae.conditions import Condition, Data, Pattern, Scalar
+from mebae.handover import EVENT, OUTCOME
 from mebae.hashed import Hashed
 from mebae.timing import Duration
 
-FORMAT = 1
-"""Raised when a graph of today could not be read by the code of yesterday. Every past format must still load."""
+FORMAT = 2
+"""Raised when a graph of today could not be read by the code of yesterday. Every past format must still load.
+
+Format 2 brought hand-over and calls. A graph without them is compiled to format 1, and so keeps its version.
+"""
+
+
+CALLED = "Call Completed"
+HANDOVER_EVENTS = {OUTCOME[move]: EVENT[move] for move in OUTCOME}
+"""The event that tells of each outcome."""
+HANDOVER_ENDS = ("rejected", "returned", "expired", "won", "lost", "withdrawn")
+"""After these there is nothing more to wait for."""
+AFTER_SQL = ("opportunity", "won", "lost")
 
 
 class Choice(Data):
@@ -138,6 +150,44 @@ class NotifySales(Data):
     next: str
 
 
+class Path(Data):
+    """Where an outcome of a hand-over or a call leads."""
+
+    outcome: str
+    to: str
+
+
+class HandToSales(Data):
+    """Give the lead to sales, or join the hand-over that is under way, and rest until it has an outcome that ends this step."""
+
+    do: Literal["hand_to_sales"] = "hand_to_sales"
+    id: str
+    message: str = ""
+    within: Duration | None = None
+    """The longest rest; None: see `HAND_OVER_WITHIN`."""
+    paths: tuple[Path, ...] = ()
+    inside: tuple[str, ...] = ()
+    """The steps of its paths: `exits_when` is asked only when they are done (DESIGN §10)."""
+    next: str
+
+
+class CallTask(Data):
+    """Ask inside sales to call, and rest until they did."""
+
+    do: Literal["call_task"] = "call_task"
+    id: str
+    message: str = ""
+    method: str = "phone"
+    script: str = ""
+    due: Duration | None = None
+    """By when, in business time; None: what the rules of sales say."""
+    within: Duration
+    """The longest rest: then the call is asked for no more."""
+    paths: tuple[Path, ...] = ()
+    inside: tuple[str, ...] = ()
+    next: str
+
+
 class Enroll(Data):
     """Start another scenario for this lead."""
 
@@ -164,13 +214,20 @@ class End(Data):
 
 
 Step = Annotated[
-    Send | Wait | WaitUntil | WaitFor | Branch | Split | SetLead | Tag | NotifySales | Enroll | Run | End,
+    Send | Wait | WaitUntil | WaitFor | Branch | Split | SetLead | Tag | NotifySales | HandToSales | CallTask | Enroll | Run | End,
     Field(discriminator="do"),
 ]
 ACTS = (Send, SetLead, Tag, NotifySales, Enroll, Run)
 """Steps that do something; each is one activity."""
-RESTS = (Wait, WaitUntil, WaitFor)
+WITH_SALES = (HandToSales, CallTask)
+"""Steps that ask something of sales, and rest until there is an answer. Putting the journey to rest there asks."""
+RESTS = (Wait, WaitUntil, WaitFor, *WITH_SALES)
 """Steps at which a journey rests."""
+HAND_OVER_WITHIN = Duration(days=365)
+"""How long a journey rests at most at a hand-over: sales' own clocks are shorter, until it has become an opportunity."""
+CALL_OUTCOMES = ("appointment", "talked", "no_answer")
+NOT_CALLED = "expired"
+"""The path of a call that nobody made in time."""
 
 
 class PerDay(Data):
@@ -211,8 +268,45 @@ class Graph(Hashed):
         return id in self._by_id
 
 
+def arms_of(step: Step) -> tuple[Arm, ...]:
+    """What a rest listens for; empty for one that only time ends."""
+    match step:
+        case WaitFor():
+            return step.arms
+        case HandToSales():
+            return tuple(
+                Arm(id=f"{step.id}:{outcome}", on=Pattern(event=HANDOVER_EVENTS[outcome]), to=to)
+                for outcome, to in outcomes_of(step).items()
+            )
+        case CallTask():
+            return tuple(
+                Arm(id=f"{step.id}:{outcome}", on=Pattern(event=CALLED, where={"outcome": outcome}), to=to)
+                for outcome, to in outcomes_of(step).items()
+                if outcome != NOT_CALLED
+            )
+        case _:
+            return ()
+
+
+def outcomes_of(step: HandToSales | CallTask) -> dict[str, str]:
+    """The outcomes that end this rest, each with where it leads.
+
+    A hand-over that comes back, is won or lost always ends it; SQL does unless a path waits for what comes after it; that it was
+    accepted, or became an opportunity, only where that has a path.
+    """
+    paths = {path.outcome: path.to for path in step.paths}
+    if isinstance(step, CallTask):
+        return dict.fromkeys((*CALL_OUTCOMES, NOT_CALLED), step.next) | paths
+    ends = dict.fromkeys(HANDOVER_ENDS, step.next)
+    if paths.keys().isdisjoint(AFTER_SQL):
+        ends["sql"] = step.next
+    return ends | paths
+
+
 def waiting_for(step: Step) -> str:
     """What a journey that rests here waits for, in a few words for ops."""
+    if isinstance(step, WITH_SALES):
+        return {"hand_to_sales": "sales", "call_task": "a call"}[step.do]
     if isinstance(step, WaitFor):
         return ", ".join(arm.on.event if arm.on is not None else "condition" for arm in step.arms)[:200]
     return "time"
@@ -227,6 +321,8 @@ def targets(step: Step) -> tuple[str, ...]:
             return (*(case.to for case in step.cases), step.otherwise)
         case Split():
             return tuple(share.to for share in step.shares)
+        case HandToSales() | CallTask():
+            return (*(path.to for path in step.paths), step.next)
         case End():
             return ()
         case _:

@@ -19,13 +19,15 @@ clock, no database and no Temporal here: a driver (the workflow, the simulator, 
 What depends on data, zones or calendars is decided by whoever carries out Act, Settle and Choose, so that in Temporal
 it is recorded. An exit may be the answer to each of them, and after it nothing is done any more.
 
-Three rules that are easy to miss:
+Four rules that are easy to miss:
 
 - *A nudge proves nothing.* It only makes a resting journey ask again (`Settle`); the data decide.
 - *A wait that is over is asked about once more* by the next command (`woke`): the lead may have moved to another zone
   while the timer ran. `Postponed` then sends the journey back to rest.
 - *An event ends at most one wait.* Events count since the later of: the mail they answer, the last mail, the start, and
   the event that ended the wait before (`Marks`). Marks are places in the lead's stored order, not times.
+- *A path that sales opened runs to its end.* A journey that asks something of sales (`WITH_SALES`) rests until there is an outcome;
+  in the path that it opens `exits_when` is not asked (`sheltered`), for SQL is often the very thing that it asks about.
 
 All that outlives a command is in `JourneyState`; a journey made anew from it goes on in the same way.
 """
@@ -39,7 +41,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mebae.graph import ACTS, RESTS, Arm, Branch, End, Graph, Send, Split, Step, Wait, WaitFor, WaitUntil
+from mebae.graph import (
+    ACTS,
+    NOT_CALLED,
+    RESTS,
+    WITH_SALES,
+    Arm,
+    Branch,
+    End,
+    Graph,
+    Send,
+    Split,
+    Step,
+    Wait,
+    WaitFor,
+    WaitUntil,
+    arms_of,
+    outcomes_of,
+)
 from mebae.words import STAGES
 
 EXIT = "exit"
@@ -87,6 +106,9 @@ class Settling:
     step: str
     marks: Marks
     since: datetime | None = None
+    visit: int = 1
+    sheltered: bool = False
+    """Whether the step stands in a path that sales opened: `exits_when` is not asked."""
     kind: Literal["settle"] = "settle"
 
 
@@ -110,6 +132,7 @@ class Act:
     visit: int
     plan: Settling | Ending | None
     woke: Settling | None
+    sheltered: bool = False
 
 
 @dataclass(slots=True)
@@ -122,6 +145,7 @@ class Settle:
 class Choose:
     step: str
     woke: Settling | None
+    sheltered: bool = False
 
 
 @dataclass(slots=True)
@@ -167,7 +191,7 @@ class Resting:
 
 @dataclass(slots=True)
 class Heard:
-    """An arm of a `wait_for` came true, by the event at `seq` (0: by a condition)."""
+    """An arm of a `wait_for` came true, or sales answered, by the event at `seq` (0: by a condition)."""
 
     arm: str
     seq: int
@@ -295,6 +319,8 @@ class JourneyState:
     woke: Settling | None = None
     """The rest that time ended, until the next command has been carried out."""
     heard: list[str] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)
+    """The steps whose answer by sales opened the path on which it is, the outer one first."""
     paused: bool = False
     outcome: str | None = None
     why: str | None = None
@@ -344,11 +370,12 @@ class Journey:
             state.phase = "ready"
         step = self.graph.step(state.step)
         if isinstance(step, ACTS):
-            return Act(step.id, state.visits[step.id], self._plan(step.next), state.woke)
+            return Act(step.id, state.visits[step.id], self._plan(step.next), state.woke, bool(state.opened))
         if isinstance(step, RESTS):
-            return Settle(Settling(step.id, state.marks, state.since), state.woke)
+            ask = Settling(step.id, state.marks, state.since, state.visits[step.id], bool(state.opened))
+            return Settle(ask, state.woke)
         if isinstance(step, Branch):
-            return Choose(step.id, state.woke)
+            return Choose(step.id, state.woke, bool(state.opened))
         assert isinstance(step, End)
         return Finish(step.outcome)
 
@@ -387,9 +414,7 @@ class Journey:
         if EXIT in state.heard:
             return True
         step = self.graph.step(state.step)
-        return (
-            state.phase == "resting" and isinstance(step, WaitFor) and any(arm.id in state.heard for arm in step.arms)
-        )
+        return state.phase == "resting" and any(arm.id in state.heard for arm in arms_of(step))
 
     def _take(self, outcome: Outcome) -> None:
         state = self.state
@@ -439,11 +464,14 @@ class Journey:
                 state.stage, state.score = then.stage or state.stage, then.score or state.score
                 state.why = None
             case Heard():
-                assert isinstance(step, WaitFor)
                 state.marks = replace(state.marks, heard=max(state.marks.heard, then.seq))
-                self._move(next(arm.to for arm in step.arms if arm.id == then.arm))
+                if isinstance(step, WITH_SALES):
+                    state.opened.append(step.id)
+                self._move(next(arm.to for arm in arms_of(step) if arm.id == then.arm))
             case Passed() if isinstance(step, WaitFor):
                 self._move(step.otherwise)
+            case Passed() if isinstance(step, WITH_SALES):
+                self._move(outcomes_of(step)[NOT_CALLED] if step.do == "call_task" else step.next)
             case Passed():
                 assert isinstance(step, (Wait, WaitUntil))
                 if then.late and isinstance(step, WaitUntil) and step.on_late == "end":
@@ -469,6 +497,7 @@ class Journey:
         """Arrives at a step; splits are passed on the way, for they need no data."""
         state = self.state
         to = self._land(to)
+        state.opened = self._still_open(to)
         state.step, state.phase = to, "ready"
         state.since = state.until = state.deadline = None
         state.visits[to] = state.visits.get(to, 0) + 1
@@ -479,11 +508,19 @@ class Journey:
             step = self.graph.step(share_of(self.graph.scenario, step, self.state.lead))
         return step.id
 
+    def _still_open(self, to: str) -> list[str]:
+        """Of the paths that sales opened, those on which the journey still is at this step."""
+        opened = list(self.state.opened)
+        while opened and to not in self.graph.step(opened[-1]).inside:  # type: ignore[union-attr]
+            opened.pop()
+        return opened
+
     def _plan(self, to: str) -> Settling | Ending | None:
         """A rest or an end that statically follows an act is written by the act itself: it saves history."""
         step = self.graph.step(self._land(to))
         if isinstance(step, RESTS):
-            return Settling(step.id, self.state.marks)
+            visit = self.state.visits.get(step.id, 0) + 1
+            return Settling(step.id, self.state.marks, visit=visit, sheltered=bool(self._still_open(step.id)))
         return Ending(step.outcome) if isinstance(step, End) else None
 
     def _end(self, outcome: str, why: str | None) -> None:

@@ -157,6 +157,36 @@ class NotifySales(Step):
 
 
 @dataclass(frozen=True)
+class HandToSales(Step):
+    verb = "hand_to_sales"
+    message: str
+    outcomes: tuple[tuple[str, Steps], ...]
+    """Each outcome that has a path, and the path."""
+    within: Duration | None
+    id: str | None
+
+    @property
+    def paths(self) -> tuple[Steps, ...]:
+        return tuple(steps for _, steps in self.outcomes)
+
+
+@dataclass(frozen=True)
+class CallTask(Step):
+    verb = "call_task"
+    message: str
+    outcomes: tuple[tuple[str, Steps], ...]
+    method: str
+    script: str
+    due: Duration | None
+    within: Duration
+    id: str | None
+
+    @property
+    def paths(self) -> tuple[Steps, ...]:
+        return tuple(steps for _, steps in self.outcomes)
+
+
+@dataclass(frozen=True)
 class Enroll(Step):
     verb = "enroll"
     scenario: str

@@ -13,8 +13,22 @@ from typing import Any, NamedTuple
 
 from sqlmodel import Session, col, select
 
+from mebae import asking_sales
 from mebae.conditions import evaluate, matches
-from mebae.graph import RESTS, Arm, Branch, Graph, WaitFor, WaitUntil, waiting_for
+from mebae.graph import (
+    HAND_OVER_WITHIN,
+    RESTS,
+    WITH_SALES,
+    Arm,
+    Branch,
+    CallTask,
+    Graph,
+    HandToSales,
+    WaitFor,
+    WaitUntil,
+    arms_of,
+    waiting_for,
+)
 from mebae.graph import Wait as WaitStep
 from mebae.journey import (
     EXIT,
@@ -57,13 +71,15 @@ class Place(NamedTuple):
     lead: Lead
     graph: Graph
     entry: Mapping[str, Any]
+    sheltered: bool = False
+    """On a path that sales opened: it runs to its end before `exits_when` is asked."""
 
     def facts(self, session: Session, now: datetime) -> LeadFacts:
         return LeadFacts(session, self.lead, now, self.entry)
 
 
-def take(session: Session, entry: int, turn: int) -> Place | Exited | Ended:
-    """Locks the lead of an entry, for a turn of its journey.
+def take(session: Session, entry: int, turn: int, *, sheltered: bool = False) -> Place | Exited | Ended:
+    """Locks the lead of an entry, for a turn of its journey. `sheltered`: it is on a path that sales opened.
 
     `Ended` or `Exited` where the entry is closed: a lost answer is given again, and a run that should not be is ended.
     An earlier turn than the row's is let in: when a workflow task fails after several local activities, Temporal runs
@@ -83,7 +99,7 @@ def take(session: Session, entry: int, turn: int) -> Place | Exited | Ended:
     if lead.erased_at is not None:
         return close(row, Exited("erased"), lead.erased_at)
     event = session.get(Event, row.entry_event_id) if row.entry_event_id is not None else None
-    return Place(row, lead, graph_of(session, row.version), event.properties if event is not None else {})
+    return Place(row, lead, graph_of(session, row.version), event.properties if event is not None else {}, sheltered)
 
 
 def close(row: JourneyRow, how: Exited, now: datetime) -> Exited:
@@ -99,8 +115,8 @@ def finish(session: Session, place: Place, outcome: str, now: datetime) -> Ended
 
 
 def exited(session: Session, place: Place, now: datetime) -> Exited | None:
-    """Asks `exits_when`, and closes the row if it is true."""
-    condition = place.graph.exits_when
+    """Asks `exits_when`, and closes the row if it is true. On a path that sales opened it is not asked."""
+    condition = None if place.sheltered else place.graph.exits_when
     if condition is not None and evaluate(condition, place.facts(session, now)).value:
         return close(place.row, Exited("exits-when"), now)
     return None
@@ -129,10 +145,18 @@ def settle(
     """Puts a journey to rest at a step, or says how the rest ended: heard, passed by time, or exited."""
     step = place.graph.step(ask.step)
     assert isinstance(step, RESTS)
+    # Where the rest stands, which may be past the path on which the act before it was.
+    place = place._replace(sheltered=ask.sheltered)
+    if isinstance(step, WITH_SALES):
+        # The path that its outcome opens runs before `exits_when` is asked.
+        answered = asking_sales.answer(session, place, step, ask)
+        if answered is not None:
+            return answered
     facts = place.facts(session, now)
     moments: list[datetime] = []
-    if place.graph.exits_when is not None:
-        verdict = evaluate(place.graph.exits_when, facts)
+    exits_when = None if place.sheltered else place.graph.exits_when
+    if exits_when is not None:
+        verdict = evaluate(exits_when, facts)
         if verdict.value:
             return close(place.row, Exited("exits-when"), now)
         if verdict.valid_until is not None:
@@ -142,6 +166,12 @@ def settle(
     if deadline is None:  # a date that the lead or the entry does not have: nothing to wait for
         return Passed(late=True)
     triggers: list[dict[str, Any]] = []
+    if isinstance(step, WITH_SALES):
+        asking_sales.ask(session, place, step, ask, now, at)
+        answered = asking_sales.answer(session, place, step, ask)  # one that is joined may have been judged
+        if answered is not None:
+            return answered
+        triggers += [{"id": arm.id, "after": 0} for arm in arms_of(step)]
     if isinstance(step, WaitFor):
         heard = _look_back(session, place, step.arms, ask.marks, deadline)
         if heard is not None:
@@ -155,6 +185,8 @@ def settle(
                     moments.append(verdict.valid_until)
             triggers.append(trigger(arm, ask.marks))
     if deadline <= now:
+        if isinstance(step, CallTask):
+            asking_sales.give_up(session, place, step, ask, now)
         return Passed(late=isinstance(step, WaitUntil) and ask.since is None)
     rest(place, step.id, waiting_for(step), triggers, deadline)
     until = min([deadline, *(max(moment, now + SOONEST) for moment in moments)])
@@ -190,7 +222,7 @@ def rest(place: Place, step: str, waits_for: str, triggers: list[dict[str, Any]]
     row = place.row
     row.status = JourneyStatus.RESTING
     row.step, row.waiting_for, row.deadline = step, waits_for, deadline
-    row.listening = [*triggers, *exit_triggers(place.graph)]
+    row.listening = [*triggers, *([] if place.sheltered else exit_triggers(place.graph))]
 
 
 def trigger(arm: Arm, marks: Marks) -> dict[str, Any]:
@@ -233,6 +265,10 @@ def _deadline(place: Place, ask: Settling, since: datetime, at: Setting) -> date
         case WaitStep():
             return moment_after(step.span, since, zone, at.calendar, at=step.at, business=step.business)
         case WaitFor():
+            return moment_after(step.within, since, zone, at.calendar)
+        case HandToSales():
+            return moment_after(step.within or HAND_OVER_WITHIN, since, zone, at.calendar)
+        case CallTask():
             return moment_after(step.within, since, zone, at.calendar)
         case WaitUntil():
             value = place.facts(None, since).value(step.date)  # type: ignore[arg-type]

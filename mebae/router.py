@@ -20,7 +20,7 @@ from sqlmodel import Session, col, select
 from mebae.conditions import Condition, Pattern, evaluate, matches
 from mebae.entering import enter
 from mebae.errors import DatabaseUnavailable
-from mebae.graph import Graph, WaitFor
+from mebae.graph import Graph, arms_of
 from mebae.journey import EXIT
 from mebae.store.database import Database
 from mebae.store.facts import LeadFacts
@@ -179,7 +179,6 @@ def _wanted(graph: Graph, step: str | None, trigger: str) -> tuple[Pattern | Non
     """What a trigger of the pinned graph means: an event's pattern or a condition."""
     if trigger == EXIT:
         return None, graph.exits_when
-    resting = graph.step(step) if step is not None else None
-    assert isinstance(resting, WaitFor)
-    arm = next(arm for arm in resting.arms if arm.id == trigger)
+    assert step is not None
+    arm = next(arm for arm in arms_of(graph.step(step)) if arm.id == trigger)
     return arm.on, arm.when

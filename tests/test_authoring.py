@@ -203,8 +203,10 @@ def _wrong() -> list[tuple[str, Callable[[], object], str]]:
         ("enters on nothing known", lambda: Scenario("a", enters_on=x_any("created"), steps=[]), "is no event"),
         ("audience a truth", lambda: Scenario("a", audience=x_any(True), steps=[]), "is no condition"),
         ("re_enter a duration", lambda: Scenario("a", re_enter=x_any(days(3)), steps=[]), "re_enter=after(days(30))"),
-        ("later: sales", lambda: hand_to_sales("x", sql=[end("sql")]), "write notify_sales("),
-        ("later: call", lambda: call_task("x"), "write notify_sales("),
+        ("hand over without why", lambda: hand_to_sales(None), 'write hand_to_sales("'),  # type: ignore[arg-type]
+        ("hand over with a step", lambda: hand_to_sales("x", sql=end("sql")), "sql=[…]"),  # type: ignore[arg-type]
+        ("hand over within a number", lambda: hand_to_sales("x", within=90), "within=days(90)"),  # type: ignore[arg-type]
+        ("call due in a number", lambda: call_task("x", due=1), "due=business_days(1)"),  # type: ignore[arg-type]
         ("later: next", lambda: send_next("x"), "write one send("),
     ]
 

@@ -18,16 +18,20 @@ from mebae.graph import (
     RESTS,
     Arm,
     Branch,
+    CallTask,
     Case,
     End,
     Graph,
+    HandToSales,
     NotifySales,
+    Path,
     Send,
     Share,
     Split,
     Wait,
     WaitFor,
     WaitUntil,
+    arms_of,
 )
 from mebae.journey import (
     EXIT,
@@ -241,6 +245,89 @@ def test_a_split_is_stable_for_a_lead_and_keeps_its_percentages() -> None:
     assert abs(both / 20_000 - 0.09) < 0.02, "two splits are independent"
 
 
+SALES = graph(
+    Send(id="hello", mail="hello", next="sales"),
+    HandToSales(
+        id="sales",
+        message="料金ページを閲覧",
+        paths=(Path(outcome="sql", to="thanks"), Path(outcome="returned", to="offer")),
+        inside=("thanks", "thanks/wait", "meeting", "offer"),
+        next="news",
+    ),
+    Send(id="thanks", mail="thanks", next="thanks/wait"),
+    Wait(id="thanks/wait", span=Duration(days=1), next="meeting"),
+    Send(id="meeting", mail="meeting", next="end/sql"),
+    Send(id="offer", mail="offer", next="news"),
+    Send(id="news", mail="news", next="end/done"),
+    End(id="end/sql", outcome="sql"),
+    End(id="end/done", outcome="done"),
+)
+
+
+def with_sales() -> Journey:
+    """A lead who was handed over as soon as its mail was out."""
+    journey = Journey.begin(SALES, lead=7)
+    act = journey.next()
+    assert isinstance(act, Act)
+    assert act.plan == Settling("sales", Marks())
+    assert journey.next(Done(mark=1, then=resting(NOON + 365 * DAY))) == Rest("sales", NOON + 365 * DAY, False)
+    return journey
+
+
+def test_the_path_that_sales_opened_runs_to_its_end_before_exits_when_is_asked() -> None:
+    journey = with_sales()
+    journey.hear("sales:sql")
+    journey.hear(EXIT)  # being an SQL is what this scenario exits on
+    assert isinstance(journey.next(), Settle)
+    act = journey.next(Heard("sales:sql", 9))
+    assert isinstance(act, Act)
+    assert (act.step, act.sheltered) == ("thanks", True)
+    assert isinstance(act.plan, Settling)
+    assert act.plan.sheltered, "the wait within the path, too"
+    journey.next(Done(mark=9, then=resting(NOON + DAY)))
+    act = journey.next(Woken())
+    assert act == Act("meeting", 1, Ending("sql"), act.woke, True)  # type: ignore[union-attr]
+    assert journey.next(Done(mark=10, then=Ended("sql"))) == Stop("sql")
+
+
+def test_past_the_path_that_sales_opened_exits_when_is_asked_again() -> None:
+    journey = with_sales()
+    journey.hear("sales:returned")
+    journey.next()
+    offer = journey.next(Heard("sales:returned", 9))
+    assert isinstance(offer, Act)
+    assert offer.sheltered
+    news = journey.next(Done(mark=9))
+    assert isinstance(news, Act)
+    assert (news.step, news.sheltered) == ("news", False)
+
+
+def test_an_outcome_without_a_path_goes_on_after_the_hand_over() -> None:
+    journey = with_sales()
+    journey.hear("sales:rejected")
+    journey.next()
+    act = journey.next(Heard("sales:rejected", 9))
+    assert isinstance(act, Act)
+    assert (act.step, act.sheltered) == ("news", False)
+
+
+def test_that_sales_accepted_does_not_wake_a_journey_that_has_no_path_for_it() -> None:
+    journey = with_sales()
+    journey.hear("sales:accepted")
+    assert not journey.disturbed
+
+
+def test_a_call_that_nobody_makes_takes_its_path_when_its_limit_is_over() -> None:
+    call = CallTask(id="call", message="m", within=Duration(days=5), paths=(Path(outcome="expired", to="end/none"),), next="end/called")
+    journey = Journey.begin(
+        graph(call, End(id="end/none", outcome="none"), End(id="end/called", outcome="called")), lead=7
+    )
+    journey.next()
+    journey.next(resting(NOON + 5 * DAY))
+    journey.next(Woken())
+    assert journey.next(Passed()) == Finish("none")
+
+
 def test_an_outcome_that_cannot_answer_changes_nothing() -> None:
     journey = at_the_reply()
     before = STATE.dump_json(journey.state)
@@ -250,6 +337,10 @@ def test_an_outcome_that_cannot_answer_changes_nothing() -> None:
 
 
 # Properties ----------------------------------------------------------------------------------------------------------
+
+
+def outcomes(of: list[str]) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(of), unique=True)
 
 
 @st.composite
@@ -263,7 +354,7 @@ def graphs(draw: st.DrawFn) -> Graph:
         anywhere = st.sampled_from(names)
         id = names[i]
         condition = Compare(op="ge", ref="lead.score", to=50)
-        kind = draw(st.sampled_from(["send", "wait", "until", "for", "branch", "split", "sales"]))
+        kind = draw(st.sampled_from(["send", "wait", "until", "for", "branch", "split", "sales", "hand", "call"]))
         match kind:
             case "send":
                 steps.append(Send(id=id, mail=id, next=draw(ahead)))
@@ -279,6 +370,13 @@ def graphs(draw: st.DrawFn) -> Graph:
                     for n in range(draw(st.integers(1, 3)))
                 )
                 steps.append(WaitFor(id=id, arms=arms, within=Duration(days=7), otherwise=draw(ahead)))
+            case "hand":
+                paths = tuple(Path(outcome=outcome, to=draw(ahead)) for outcome in draw(outcomes(["accepted", "sql", "returned"])))
+                inside = tuple(draw(st.lists(ahead, unique=True, max_size=3)))
+                steps.append(HandToSales(id=id, message="m", paths=paths, inside=inside, next=draw(ahead)))
+            case "call":
+                paths = tuple(Path(outcome=outcome, to=draw(ahead)) for outcome in draw(outcomes(["talked", "expired"])))
+                steps.append(CallTask(id=id, message="m", within=Duration(days=9), paths=paths, next=draw(anywhere)))
             case "branch":
                 steps.append(Branch(id=id, cases=(Case(when=condition, to=draw(ahead)),), otherwise=draw(ahead)))
             case "split":
@@ -301,8 +399,8 @@ def answer(journey: Journey, command: Command, dice: random.Random) -> Outcome |
     def settled(id: str) -> Any:
         step = journey.graph.step(id)
         choices: list[Any] = [Resting(NOON, later, later), Resting(NOON, NOON, later), Passed(dice.random() < 0.3)]
-        if isinstance(step, WaitFor):
-            choices.append(Heard(dice.choice(step.arms).id, dice.randint(0, 9)))
+        if arms_of(step):
+            choices.append(Heard(dice.choice(arms_of(step)).id, dice.randint(0, 9)))
         return dice.choice(choices)
 
     match command:
@@ -346,7 +444,7 @@ def drive(journey: Journey, seed: int, *, resume: bool = False, most: int = 60) 
         elif dice.random() < 0.1:
             journey.pause()
         if dice.random() < 0.4:
-            triggers = [arm.id for step in journey.graph.steps if isinstance(step, WaitFor) for arm in step.arms]
+            triggers = [arm.id for step in journey.graph.steps for arm in arms_of(step)]
             journey.hear(dice.choice([*triggers, EXIT, "stale"]))
         outcome = None if isinstance(command, Park) else answer(journey, command, dice)
     return commands

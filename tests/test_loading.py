@@ -103,7 +103,7 @@ def test_all_problems_of_all_scenarios_come_at_once(tmp_path: Path) -> None:
         ("x = 1 / 0", "ZeroDivisionError: division by zero"),
         ("raise SystemExit(1)", "SystemExit: 1"),
         ("import nothing_like_this", "ModuleNotFoundError: No module named 'nothing_like_this'"),
-        ("x = hand_to_sales('now')", "hand_to_sales comes with a later version: meanwhile write notify_sales("),
+        ("x = send_next('news')", "send_next comes with a later version: meanwhile write one send("),
         ("x = send()", "TypeError: send() missing 1 required positional argument: 'mail'"),
         ('x = send("a", ids="b")', "send(…) takes no 'ids', did you mean 'id'?"),
         ('x = Scenario("a", enter_on=created(), steps=[])', "Scenario(…) takes no 'enter_on', did you mean 'enters_on'"),

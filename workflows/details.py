@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from mebae.graph import Send, Wait, WaitFor, WaitUntil, targets
+from mebae.graph import CallTask, HandToSales, Send, Wait, WaitFor, WaitUntil, outcomes_of, targets
 from mebae.journey import Journey, JourneyState, Rest
 
 SUMMARY = 300
@@ -41,6 +41,8 @@ def details(journey: Journey, rest: Rest) -> str:
                 for arm in step.arms
             ]
             lines.append(f"- **Next, if nothing comes**: `{step.otherwise}`")
+        case HandToSales() | CallTask():
+            lines += [f"- **Waits for**: {outcome} → `{to}`" for outcome, to in outcomes_of(step).items()]
         case Wait() | WaitUntil() | Send():
             lines.append(f"- **Next**: {', '.join(f'`{to}`' for to in targets(step))}")
         case _:

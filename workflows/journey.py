@@ -98,10 +98,13 @@ class JourneyWorkflow:
                     outcome = await self._act(command)
                 case Settle():
                     outcome = await self._local(
-                        contracts.REST, self._input(command.rest.step, command.rest, command.woke)
+                        contracts.REST,
+                        self._input(command.rest.step, command.rest, command.woke, sheltered=command.rest.sheltered),
                     )
                 case Choose():
-                    outcome = await self._local(contracts.CHOOSE, self._input(command.step, None, command.woke))
+                    outcome = await self._local(
+                        contracts.CHOOSE, self._input(command.step, None, command.woke, sheltered=command.sheltered)
+                    )
                 case Finish():
                     outcome = await self._local(contracts.FINISH, self._input("end", Ending(command.outcome)))
                 case Rest():
@@ -119,7 +122,7 @@ class JourneyWorkflow:
 
     async def _act(self, act: Act) -> Outcome:
         step = self._journey.graph.step(act.step)
-        request = self._input(act.step, act.plan, act.woke, act.visit)
+        request = self._input(act.step, act.plan, act.woke, act.visit, sheltered=act.sheltered)
         if isinstance(step, Send):
             return await self._remote(contracts.SEND_MAIL, request, contracts.MAIL_QUEUE, heartbeat=True)
         if isinstance(step, NotifySales):
@@ -219,11 +222,11 @@ class JourneyWorkflow:
         workflow.set_current_details(details(self._journey, rest))
 
     def _input(
-        self, step: str, plan: Settling | Ending | None, woke: Settling | None = None, visit: int = 1
+        self, step: str, plan: Settling | Ending | None, woke: Settling | None = None, visit: int = 1, *, sheltered: bool = False
     ) -> StepInput:
         return StepInput(
             entry=self._start.entry, step=step, turn=self._journey.state.turn, visit=visit, plan=plan, woke=woke,
-            clock=self._start.clock,
+            sheltered=sheltered, clock=self._start.clock,
         )  # fmt: skip
 
     def _now(self) -> datetime:

@@ -23,7 +23,7 @@ from mebae.conditions import (
     refs_of,
 )
 from mebae.events import BY_NAME, IDENTIFIED, REQUESTED
-from mebae.graph import Branch, Graph, Split, Step, WaitFor, targets
+from mebae.graph import Branch, CallTask, Graph, HandToSales, Split, Step, WaitFor, targets
 from mebae.timing import Duration
 
 _SIGNS = {"eq": "is", "gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
@@ -173,6 +173,9 @@ def _reason(graph: Graph, before: Step, at: int) -> str:
                 return event_words(arm.on) if arm.on is not None else condition_words(arm.when)  # type: ignore[arg-type]
             arms = [event_words(arm.on) if arm.on is not None else condition_words(arm.when) for arm in before.arms]  # type: ignore[arg-type]
             return f"{_none_of(arms)} within {span_words(before.within)}"
+        case HandToSales() | CallTask():
+            asked = "sales" if before.do == "hand_to_sales" else "the call"
+            return f"{asked}: {before.paths[at].outcome}" if at < len(before.paths) else f"{asked}: done"
         case Split():
             return f"is in share {before.shares[at].name}"
         case _:

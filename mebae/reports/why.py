@@ -16,7 +16,7 @@ from mebae.conditions import Condition, Match, Pattern, evaluate, matches
 from mebae.entering import JOINED, OPEN
 from mebae.errors import NotFound
 from mebae.events import REQUESTED
-from mebae.graph import Graph, Step, WaitFor
+from mebae.graph import Graph, Step, WaitFor, arms_of
 from mebae.journey import EXIT
 from mebae.programs.wording import condition_words, event_words, happened_words, span_words
 from mebae.reports.explaining import distance_words, explain, moment_words, value_words
@@ -318,11 +318,11 @@ class _Why:
     def _arms(self, row: JourneyRow) -> list[tuple[str, str, Condition | None]]:
         graph = graph_of(self.session, row.version)
         step = graph.step(row.step) if row.step is not None and graph.has(row.step) else None
-        if not isinstance(step, WaitFor):
+        if step is None:
             return []
         return [
             (event_words(arm.on) if arm.on is not None else condition_words(arm.when), arm.to, arm.when)  # type: ignore[arg-type]
-            for arm in step.arms
+            for arm in arms_of(step)
         ]
 
     def _postponed(self, row: JourneyRow) -> str:
