@@ -253,6 +253,25 @@ def lead_show(
     show(who, events=events, ledger=ledger, as_json=as_json)
 
 
+@one_lead.command("export")
+def lead_export(
+    who: Who,
+    file: Annotated[Path | None, typer.Option("--file", metavar="FILE.json", help="Where to; on the screen if left out.")] = None,
+) -> None:
+    """Writes everything that is kept of a lead as JSON: what it may ask to see (GDPR, 個人情報保護法)."""
+    from mebae.programs.personal import export
+
+    export(who, file)
+
+
+@one_lead.command("erase")
+def lead_erase(who: Who, yes: Annotated[bool, typer.Option("--yes", help="Goes ahead without asking.")] = False) -> None:
+    """Wipes all that is known of a lead and ends its journeys. A hash of its address stays, so that it gets no mail ever again."""
+    from mebae.programs.personal import erase
+
+    erase(who, yes=yes)
+
+
 @commands.command("leads")
 def list_leads(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 20,

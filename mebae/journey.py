@@ -63,6 +63,8 @@ from mebae.words import STAGES
 
 EXIT = "exit"
 """The trigger of `exits_when`."""
+CLOSED = "closed"
+"""What a journey is told whose row was ended by somebody else (an erased lead): there is nothing to ask any more."""
 PAUSED = "paused"
 """Why the gate postpones a mail that was under way when its journey was paused."""
 
@@ -380,9 +382,15 @@ class Journey:
         return Finish(step.outcome)
 
     def hear(self, trigger: str) -> None:
-        """Something that this journey listens for may have happened. Legal at any moment; an ended journey is deaf."""
+        """Something that this journey listens for may have happened. Legal at any moment; an ended journey is deaf.
+
+        `CLOSED` alone is no question: the row says already that it is over, and the journey ends, parked or not.
+        """
         state = self.state
-        if state.phase != "ended" and trigger not in state.heard:
+        if trigger == CLOSED:
+            if state.phase != "ended":
+                self._end("exited", CLOSED)
+        elif state.phase != "ended" and trigger not in state.heard:
             state.heard.append(trigger)
 
     @property

@@ -118,6 +118,16 @@ class Inbox:
             html=_part(message, "html"), text=_part(message, "plain"), source=source,
         )  # fmt: skip
 
+    def forget(self, address: str) -> int:
+        """Deletes the mails to an address; how many there were."""
+        wanted, gone = address.strip().casefold(), 0
+        for id in self._ids():
+            entry = self._entry(id)
+            if entry is not None and wanted in entry.to.casefold():
+                (self.folder / f"{id}.eml").unlink(missing_ok=True)
+                gone += 1
+        return gone
+
     def _ids(self) -> list[str]:
         with suppress(FileNotFoundError):
             return [path.stem for path in self.folder.iterdir() if path.suffix == ".eml" and _ID.fullmatch(path.stem)]

@@ -1,0 +1,274 @@
+"""A lead asks what is kept of it, and asks to be erased. GDPR arts. 15 and 17; DELIVERY G2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from mebae.store.suppressions import suppression_of
+from sqlalchemy import select as columns
+from sqlmodel import Session, SQLModel, col, select
+
+from mebae import contracts
+from mebae.authoring import Scenario, days, downloaded, send, wait
+from mebae.errors import BadInput
+from mebae.mail.inbox import Inbox
+from mebae.programs import personal
+from mebae.store.database import Database
+from mebae.store.erasing import BY_DELIVERY, WHAT_BECOMES, erase_lead, everything_of, tables_of_leads
+from mebae.store.ingest import ConsentGiven, Incoming, store_events
+from mebae.store.leads import Who
+from mebae.store.tables import (
+    Delivery,
+    Event,
+    IntakeRow,
+    JourneyRow,
+    Lead,
+    MailAction,
+    MailReport,
+    Nudge,
+    Quarantined,
+    SegmentMember,
+    TopicChoice,
+)
+from tests.house import house
+from tests.leads import DAY, NOW, Diary, publish_model, publish_scenario
+
+YUKI = "yuki.kirishima@himawari-kogyo.example"
+PERSONAL = (
+    "yuki.kirishima", "himawari-kogyo", "霧島", "有希", "ひまわり工業", "03-5555-0142", "抜本的な見直し", "c-88412",
+    "203.0.113.77", "browser-of-yuki",
+)  # fmt: skip
+"""Planted wherever a lead's data can go; none of it may be anywhere in the database afterwards."""
+
+FOLLOW = Scenario("follow", enters_on=downloaded("whitepaper-*"), steps=[send("thanks"), wait(days(3)), send("more")])
+
+
+def whole(database: Database) -> str:
+    """Every value of every table, as text."""
+
+    def read(session: Session) -> list[str]:
+        found = []
+        for table in SQLModel.metadata.sorted_tables:
+            for row in session.execute(columns(table)):
+                found += [
+                    f"{table.name}: {value.decode(errors='replace') if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False, default=str)}"
+                    for value in row
+                ]
+        return found
+
+    return "\n".join(database.read_now(read))
+
+
+def known_everywhere(database: Database) -> int:
+    """Somebody of whom everything that Mebae can hold is there."""
+    publish_model(database)
+    publish_scenario(database, FOLLOW)
+    diary = Diary(database)
+    visitor = Incoming(
+        message_id="visit-1", name="Page Viewed", properties={"path": "/pricing", "note": "霧島"}, occurred_at=NOW - 40 * DAY,
+        received_at=NOW - 40 * DAY, who=Who(anonymous_id="browser-of-yuki"),
+    )  # fmt: skip
+    database.write_now(store_events, [visitor], NOW - 40 * DAY)
+    lead = diary.is_someone(
+        YUKI, name="霧島 有希", company="ひまわり工業", title="部長", phone="03-5555-0142", customer_number="c-88412"
+    )
+    linked = visitor.model_copy(
+        update={"message_id": "visit-2", "who": Who(email=YUKI, anonymous_id="browser-of-yuki"), "received_at": NOW}
+    )
+    database.write_now(store_events, [linked], NOW)
+    agreed = ConsentGiven(how="form", source="contact", wording="ご案内メールの受け取りに同意します。")
+    diary.does("Form Submitted", 5 * DAY, YUKI, consent=agreed, form="contact", message="抜本的な見直し")
+    diary.does("Content Downloaded", DAY, YUKI, content="whitepaper-automation")
+
+    def more(session: Session) -> None:
+        event = session.exec(select(Event.id).where(Event.lead_id == lead, Event.name == "Content Downloaded")).one()
+        row = JourneyRow(
+            cause="event:1:follow", scenario="follow", version="v", lead_id=lead, status="resting", entry_event_id=event,
+            step="thanks/wait", entered_at=NOW - DAY, listening=[{"id": "x", "after": 0}],
+        )  # fmt: skip
+        session.add(row)
+        session.flush()
+        sent = Delivery(
+            entry=row.entry, step="thanks", lead_id=lead, kind="marketing", mail="thanks", message_id="<1@x.example>",
+            status="sent", raw=f"250 accepted for {YUKI}", sent_at=NOW - DAY,
+        )  # fmt: skip
+        session.add(sent)
+        session.flush()
+        assert sent.id is not None
+        session.add_all([
+            MailAction(delivery_id=sent.id, kind="open", client="hash-of-203.0.113.77", at=NOW),
+            MailReport(cause="r1", delivery_id=sent.id, lead_id=lead, kind="bounce-soft", raw=f"To: {YUKI}".encode(), at=NOW),
+            SegmentMember(segment="hot", lead_id=lead, since=NOW),
+            TopicChoice(lead_id=lead, topic="product", wanted=False, at=NOW),
+            Quarantined(
+                cause="q1", reason="bad", body=f'{{"userId": "{YUKI}"}}'.encode(), received_at=NOW, quarantined_at=NOW
+            ),
+            Quarantined(cause="q2", reason="bad", body=b'{"userId": "someone@else.example"}', received_at=NOW, quarantined_at=NOW),
+        ])  # fmt: skip
+
+    database.write_now(more)
+    return lead
+
+
+def test_every_table_that_knows_leads_says_what_becomes_of_it_when_one_is_erased() -> None:
+    assert set(tables_of_leads()) - {"suppressions"} == {*WHAT_BECOMES, *BY_DELIVERY}
+
+
+def test_nothing_of_an_erased_lead_is_left_in_the_database(database: Database) -> None:
+    lead = known_everywhere(database)
+    assert all(word in whole(database) for word in PERSONAL)
+
+    done = database.write_now(erase_lead, lead, NOW)
+
+    left = whole(database)
+    assert [word for word in PERSONAL if word in left] == []
+    assert len(done.journeys) == 1
+    assert "someone@else.example" in left  # nobody else's data goes
+
+
+def test_an_erased_address_gets_no_mail_also_when_it_comes_in_again(database: Database) -> None:
+    lead = known_everywhere(database)
+
+    database.write_now(erase_lead, lead, NOW)
+    Diary(database).is_someone(YUKI, name="霧島 有希")
+
+    again = Diary(database).lead(YUKI)
+    assert again.id != lead
+    found = database.read_now(suppression_of, YUKI)
+    assert found is not None
+    assert found.reason == "erased"
+    assert "himawari" not in found.hash
+
+
+def test_what_happened_still_adds_up_after_an_erasure(database: Database) -> None:
+    lead = known_everywhere(database)
+    before = database.read_now(lambda session: len(session.exec(select(Event).where(Event.lead_id == lead)).all()))
+
+    database.write_now(erase_lead, lead, NOW)
+
+    def read(session: Session) -> None:
+        events = session.exec(select(Event).where(Event.lead_id == lead)).all()
+        assert len(events) == before
+        assert {event.properties == {} for event in events} == {True}
+        row = session.exec(select(JourneyRow)).one()
+        assert (row.status, row.outcome, row.reason) == ("ended", "exited", "erased")
+        assert session.exec(select(Delivery.status)).one() == "sent"
+        gone = session.get_one(Lead, lead)
+        assert (gone.email, gone.name, gone.attributes, gone.erased_at) == (None, None, {}, NOW)
+
+    database.read_now(read)
+
+
+def test_erasing_twice_does_nothing_more(database: Database) -> None:
+    lead = known_everywhere(database)
+    database.write_now(erase_lead, lead, NOW)
+
+    again = database.write_now(erase_lead, lead, NOW + DAY)
+
+    assert again.was_erased
+    assert again.journeys == []
+    assert database.read_now(lambda session: len(session.exec(select(Nudge)).all())) == 1
+
+
+def test_a_repeated_event_does_not_bring_an_erased_lead_back(database: Database) -> None:
+    lead = known_everywhere(database)
+    database.write_now(erase_lead, lead, NOW)
+    repeated = Incoming(
+        message_id="visit-2", name="Page Viewed", occurred_at=NOW, received_at=NOW, who=Who(email=YUKI, anonymous_id="browser-of-yuki")
+    )
+
+    stored = database.write_now(store_events, [repeated], NOW + DAY)
+
+    assert (stored.new, stored.duplicates) == (0, 1)
+    assert "yuki.kirishima" not in whole(database)
+
+
+def test_a_lead_sees_all_that_is_kept_of_it(database: Database) -> None:
+    lead = known_everywhere(database)
+
+    told = database.read_now(everything_of, lead)
+
+    text = json.dumps(told, ensure_ascii=False)
+    assert [word for word in PERSONAL if word not in text and word != "203.0.113.77"] == []
+    assert {"leads", "events", "consents", "deliveries", "mail_reports", "topic_choices", "journeys"} <= set(told)
+    assert "someone@else.example" not in text
+
+
+async def test_an_erased_leads_journeys_end_also_parked_ones_and_no_mail_follows(sqlite_database: Database) -> None:
+    async with house(sqlite_database) as mebae:
+        graph = await mebae.publish(FOLLOW)
+        resting = await mebae.lead("rest@aoba.example")
+        parked = await mebae.lead("park@aoba.example")
+        rows = [await mebae.start(graph, lead) for lead in (resting, parked)]
+        mebae.sender.wake()
+        await mebae.resting_at("thanks/wait")
+        for row in rows:
+            await mebae.quiet(row)
+        await mebae.handle(rows[1]).execute_update(contracts.PAUSE)
+
+        for lead in (resting, parked):
+            await sqlite_database.write(erase_lead, lead, mebae.now())
+        mebae.sender.wake()
+
+        outcomes = [await mebae.handle(row).result() for row in rows]
+        assert outcomes == ["exited", "exited"]
+        assert len(mebae.relay.mails) == 2  # the two thanks, nothing after them
+
+
+# The commands ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workplace(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
+    monkeypatch.setenv("DATABASE_URL", sqlite_url)
+    monkeypatch.setenv("MEBAE_STATE", str(tmp_path / "state"))
+    return Database(sqlite_url)
+
+
+def test_the_command_asks_erases_and_empties_the_inbox(
+    workplace: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known_everywhere(workplace)
+    inbox = Inbox(tmp_path / "state" / "inbox")
+    for to in (YUKI, "someone@else.example"):
+        inbox.store("hello@mebae.example", [to], f"To: {to}\r\nSubject: x\r\n\r\nx".encode())
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
+    with pytest.raises(BadInput, match="nothing was erased"):
+        personal.erase(YUKI, yes=False)
+
+    personal.erase(YUKI, yes=True)
+
+    said = capsys.readouterr().out
+    assert "is erased; ended 1 of its journeys; 1 mails to it are gone" in said
+    assert [entry.to for entry in inbox.page()] == ["someone@else.example"]
+    workplace.close()
+
+
+def test_the_command_waits_for_what_came_in_before(
+    workplace: Database, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known_everywhere(workplace)
+    workplace.write_now(lambda session: session.add(IntakeRow(body=b"{}", events=1, received_at=NOW)))
+    monkeypatch.setattr(personal, "PATIENCE", 0.3)
+
+    with pytest.raises(BadInput, match="start the worker"):
+        personal.erase(YUKI, yes=True)
+
+    assert workplace.read_now(lambda session: session.exec(select(Lead).where(col(Lead.erased_at).is_(None))).all())
+    workplace.close()
+
+
+def test_the_export_is_a_private_file_that_can_be_read(workplace: Database, tmp_path: Path) -> None:
+    known_everywhere(workplace)
+    file = tmp_path / "yuki.json"
+
+    personal.export(YUKI, file)
+
+    told = json.loads(file.read_text())
+    assert told["tables"]["leads"][0]["email"] == YUKI
+    assert file.stat().st_mode & 0o077 == 0
+    workplace.close()
+
+
