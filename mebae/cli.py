@@ -67,6 +67,15 @@ def check(
         raise typer.Exit(1)
 
 
+@commands.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Looks whether everything is there that lawful mail needs: settings, database, Temporal, clock, mail server, SPF, DKIM, DMARC."""
+    from mebae.programs.doctor import doctor
+
+    if not doctor(as_json=as_json):
+        raise typer.Exit(1)
+
+
 @commands.command("import-leads")
 def import_leads(
     file: Annotated[Path, typer.Argument(help="A CSV file or an Excel workbook (.xlsx) with a line of headings.")],

@@ -29,6 +29,9 @@ log = structlog.get_logger()
 RUNNING = "running.json"
 """In the state folder: the environment of a running `mebae up` or `mebae demo`, so that commands meet the same house."""
 
+TOKEN_KEY = "token-key"  # noqa: S105 - a file's name
+"""In the state folder: what `mebae up` and `mebae demo` sign the links in mails with, unless the environment says."""
+
 _LAST_WORD = 0.2
 """Temporal's threads need a moment, or the interpreter may crash at its exit and spoil the exit code (sdk-python #300)."""
 
@@ -40,6 +43,9 @@ def load_settings() -> Settings:
         running = running_environment(settings.state)
         for name, value in running.items():
             os.environ.setdefault(name, value)
+        key = settings.state / TOKEN_KEY
+        if running and key.exists():
+            os.environ.setdefault("MEBAE_TOKEN_KEYS", key.read_text().strip())
         if running:
             return plain_settings()
     return settings

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from mebae.store.suppressions import suppression_of
 from sqlalchemy import select as columns
 from sqlmodel import Session, SQLModel, col, select
 
@@ -15,6 +14,7 @@ from mebae.authoring import Scenario, days, downloaded, send, wait
 from mebae.errors import BadInput
 from mebae.mail.inbox import Inbox
 from mebae.programs import personal
+from mebae.store import suppressions
 from mebae.store.database import Database
 from mebae.store.erasing import BY_DELIVERY, WHAT_BECOMES, erase_lead, everything_of, tables_of_leads
 from mebae.store.ingest import ConsentGiven, Incoming, store_events
@@ -49,14 +49,13 @@ def whole(database: Database) -> str:
     """Every value of every table, as text."""
 
     def read(session: Session) -> list[str]:
-        found = []
-        for table in SQLModel.metadata.sorted_tables:
-            for row in session.execute(columns(table)):
-                found += [
-                    f"{table.name}: {value.decode(errors='replace') if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False, default=str)}"
-                    for value in row
-                ]
-        return found
+        tables = SQLModel.metadata.sorted_tables
+        return [
+            f"{table.name}: {value.decode(errors='replace') if isinstance(value, bytes) else value!r}"
+            for table in tables
+            for row in session.execute(columns(table))
+            for value in row
+        ]
 
     return "\n".join(database.read_now(read))
 
@@ -136,7 +135,7 @@ def test_an_erased_address_gets_no_mail_also_when_it_comes_in_again(database: Da
 
     again = Diary(database).lead(YUKI)
     assert again.id != lead
-    found = database.read_now(suppression_of, YUKI)
+    found = database.read_now(suppressions.find, YUKI)
     assert found is not None
     assert found.reason == "erased"
     assert "himawari" not in found.hash

@@ -23,7 +23,7 @@ from mebae.errors import BadInput
 from mebae.programs.supervisor import Child, Supervisor, file_is_there, port_answers
 from mebae.settings import Settings
 from mebae.temporal import dev_server_command
-from mebae.wiring import RUNNING
+from mebae.wiring import RUNNING, TOKEN_KEY
 
 TEMPORAL_PORT, UI_PORT = 7233, 8233
 PLACEHOLDERS = {
@@ -119,7 +119,7 @@ def plan_house(
     keys, place = _keys(settings.keys(), state, "write-key")
     page_keys, _ = _keys(settings.keys_for_pages(), state, "page-key")
     token_keys = settings.token_keys.get_secret_value() if own is None else ""
-    token_keys = token_keys or _kept(state, "token-key", f"{datetime.now(UTC):%Y%m%d}:{secrets.token_urlsafe(32)}")
+    token_keys = token_keys or _kept(state, TOKEN_KEY, f"{datetime.now(UTC):%Y%m%d}:{secrets.token_urlsafe(32)}")
     return House(
         root=root,
         state=state,
@@ -209,7 +209,7 @@ def empty(state: Path) -> None:
 
 _OURS = {
     *(f"{name}.db{tail}" for name in ("mebae", "temporal") for tail in ("", "-wal", "-shm", "-journal")),
-    LOCK, RUNNING, "inbox", "logs", "temporal.toml", "write-key", "page-key", "token-key",
+    LOCK, RUNNING, "inbox", "logs", "temporal.toml", "write-key", "page-key", TOKEN_KEY,
 }  # fmt: skip
 
 

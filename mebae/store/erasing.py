@@ -17,8 +17,8 @@ from sqlalchemy import select as columns
 from sqlmodel import Session, SQLModel, col, select
 
 from mebae.journey import CLOSED
+from mebae.store import suppressions
 from mebae.store.database import lock_lead
-from mebae.store.suppressions import suppress_address
 from mebae.store.tables import (
     IntakeRow,
     JourneyRow,
@@ -79,7 +79,7 @@ def erase_lead(session: Session, lead_id: int, now: datetime) -> Erased:
         done.was_erased = True
         return done
     if lead.email is not None:
-        suppress_address(session, lead.email, "erased", now)
+        suppressions.add(session, lead.email, "erased", now)
     _forget_unread(session, lead)
     visitors = columns(col(Visitor.anonymous_id)).where(col(Visitor.lead_id) == lead_id)
     session.execute(delete(VisitorEvent).where(col(VisitorEvent.anonymous_id).in_(visitors)))
