@@ -11,12 +11,13 @@ from sqlmodel import Session, SQLModel, col, select
 
 from mebae import contracts
 from mebae.authoring import Scenario, days, downloaded, send, wait
+from mebae.erasing import BY_ANOTHER, WHAT_BECOMES, erase_lead, everything_of, tables_of_leads
 from mebae.errors import BadInput
 from mebae.mail.inbox import Inbox
 from mebae.programs import personal
+from mebae.resting import Setting
 from mebae.store import suppressions
 from mebae.store.database import Database
-from mebae.store.erasing import BY_DELIVERY, WHAT_BECOMES, erase_lead, everything_of, tables_of_leads
 from mebae.store.ingest import ConsentGiven, Incoming, store_events
 from mebae.store.leads import Who
 from mebae.store.tables import (
@@ -32,8 +33,9 @@ from mebae.store.tables import (
     SegmentMember,
     TopicChoice,
 )
+from mebae.timing import Calendar
 from tests.house import house
-from tests.leads import DAY, NOW, Diary, publish_model, publish_scenario
+from tests.leads import DAY, NOW, TOKYO, Diary, publish_model, publish_scenario
 
 YUKI = "yuki.kirishima@himawari-kogyo.example"
 PERSONAL = (
@@ -42,6 +44,7 @@ PERSONAL = (
 )  # fmt: skip
 """Planted wherever a lead's data can go; none of it may be anywhere in the database afterwards."""
 
+AT = Setting(TOKYO, Calendar())
 FOLLOW = Scenario("follow", enters_on=downloaded("whitepaper-*"), steps=[send("thanks"), wait(days(3)), send("more")])
 
 
@@ -112,14 +115,14 @@ def known_everywhere(database: Database) -> int:
 
 
 def test_every_table_that_knows_leads_says_what_becomes_of_it_when_one_is_erased() -> None:
-    assert set(tables_of_leads()) - {"suppressions"} == {*WHAT_BECOMES, *BY_DELIVERY}
+    assert set(tables_of_leads()) - {"suppressions", "handover_joins"} == {*WHAT_BECOMES, *BY_ANOTHER}
 
 
 def test_nothing_of_an_erased_lead_is_left_in_the_database(database: Database) -> None:
     lead = known_everywhere(database)
     assert all(word in whole(database) for word in PERSONAL)
 
-    done = database.write_now(erase_lead, lead, NOW)
+    done = database.write_now(erase_lead, lead, NOW, AT)
 
     left = whole(database)
     assert [word for word in PERSONAL if word in left] == []
@@ -130,8 +133,11 @@ def test_nothing_of_an_erased_lead_is_left_in_the_database(database: Database) -
 def test_an_erased_address_gets_no_mail_also_when_it_comes_in_again(database: Database) -> None:
     lead = known_everywhere(database)
 
-    database.write_now(erase_lead, lead, NOW)
-    Diary(database).is_someone(YUKI, name="霧島 有希")
+    database.write_now(erase_lead, lead, NOW, AT)
+    comes_back = Incoming(
+        message_id="new-1", name="Form Submitted", occurred_at=NOW, received_at=NOW, who=Who(email=YUKI), traits={"name": "霧島 有希"}
+    )
+    database.write_now(store_events, [comes_back], NOW + DAY)
 
     again = Diary(database).lead(YUKI)
     assert again.id != lead
@@ -145,7 +151,7 @@ def test_what_happened_still_adds_up_after_an_erasure(database: Database) -> Non
     lead = known_everywhere(database)
     before = database.read_now(lambda session: len(session.exec(select(Event).where(Event.lead_id == lead)).all()))
 
-    database.write_now(erase_lead, lead, NOW)
+    database.write_now(erase_lead, lead, NOW, AT)
 
     def read(session: Session) -> None:
         events = session.exec(select(Event).where(Event.lead_id == lead)).all()
@@ -162,9 +168,9 @@ def test_what_happened_still_adds_up_after_an_erasure(database: Database) -> Non
 
 def test_erasing_twice_does_nothing_more(database: Database) -> None:
     lead = known_everywhere(database)
-    database.write_now(erase_lead, lead, NOW)
+    database.write_now(erase_lead, lead, NOW, AT)
 
-    again = database.write_now(erase_lead, lead, NOW + DAY)
+    again = database.write_now(erase_lead, lead, NOW + DAY, AT)
 
     assert again.was_erased
     assert again.journeys == []
@@ -173,7 +179,7 @@ def test_erasing_twice_does_nothing_more(database: Database) -> None:
 
 def test_a_repeated_event_does_not_bring_an_erased_lead_back(database: Database) -> None:
     lead = known_everywhere(database)
-    database.write_now(erase_lead, lead, NOW)
+    database.write_now(erase_lead, lead, NOW, AT)
     repeated = Incoming(
         message_id="visit-2", name="Page Viewed", occurred_at=NOW, received_at=NOW, who=Who(email=YUKI, anonymous_id="browser-of-yuki")
     )
@@ -208,7 +214,7 @@ async def test_an_erased_leads_journeys_end_also_parked_ones_and_no_mail_follows
         await mebae.handle(rows[1]).execute_update(contracts.PAUSE)
 
         for lead in (resting, parked):
-            await sqlite_database.write(erase_lead, lead, mebae.now())
+            await sqlite_database.write(erase_lead, lead, mebae.now(), AT)
         mebae.sender.wake()
 
         outcomes = [await mebae.handle(row).result() for row in rows]

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from mebae import wiring
+from mebae.erasing import erase_lead, everything_of, newest_request, requests_waiting
 from mebae.errors import BadInput
 from mebae.mail.inbox import Inbox
 from mebae.programs.screen import screen
 from mebae.reports.finding import called, lead_of
 from mebae.store.database import Database
-from mebae.store.erasing import erase_lead, everything_of, newest_request, requests_waiting
 from mebae.store.tables import Lead
 
 PATIENCE = 30.0
@@ -62,7 +62,7 @@ def erase(who: str, *, yes: bool) -> None:
             if not typer.confirm("Erase it?", default=False):
                 raise BadInput("nothing was erased")
         _all_applied(database, console)
-        done = database.write_now(erase_lead, _number(lead), wiring.world_now(settings))
+        done = database.write_now(erase_lead, _number(lead), wiring.world_now(settings), wiring.setting_of(settings))
     finally:
         database.close()
     mails = Inbox(settings.state / "inbox").forget(address) if address is not None else 0

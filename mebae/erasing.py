@@ -16,15 +16,22 @@ from sqlalchemy import Table, delete, func, update
 from sqlalchemy import select as columns
 from sqlmodel import Session, SQLModel, col, select
 
+from mebae.handing import Decision, decide, under_way
+from mebae.handover import Move
 from mebae.journey import CLOSED
+from mebae.resting import Setting
 from mebae.store import suppressions
 from mebae.store.database import lock_lead
 from mebae.store.tables import (
+    Call,
+    Company,
+    Handover,
     IntakeRow,
     JourneyRow,
     Lead,
     Nudge,
     Quarantined,
+    Telling,
     Visitor,
     VisitorEvent,
 )
@@ -43,13 +50,19 @@ WHAT_BECOMES: Mapping[str, Mapping[str, Any] | str] = {
     "deliveries": {"raw": None},
     "gate_answers": {},
     "mail_reports": {"raw": None},
+    "handovers": {"note": "", "known_as": {}},
+    "calls": {"note": ""},
+    "tellings": {"raw": None, "details": {}},
     "visitors": GONE,
 }
 """Tables that hold a lead's number → columns that are emptied. A consent stays, without its lead's name: that it was given,
 how and with which words is kept for the time that the law on mail asks for (`MEBAE_CONSENT_YEARS`)."""
 
-BY_DELIVERY: Mapping[str, Mapping[str, Any]] = {"mail_actions": {"client": "", "agent": ""}}
-"""Tables that hold a delivery's number instead."""
+BY_ANOTHER: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    "mail_actions": ("delivery_id", "deliveries", {"client": "", "agent": ""}),
+    "handover_events": ("handover_id", "handovers", {"note": ""}),
+}
+"""Tables that hold the number of a delivery or hand-over instead: its column, the table that it is of, and the same again."""
 
 _STAYS = frozenset({"id", "language", "last_seq", "created_at", "updated_at", "opted_out_at", "erased_at", "stage", "qualification"})
 """Columns of the lead itself that say nothing of who it was."""
@@ -66,7 +79,7 @@ class Erased:
     """Entries that were open and are ended."""
 
 
-def erase_lead(session: Session, lead_id: int, now: datetime) -> Erased:
+def erase_lead(session: Session, lead_id: int, now: datetime, at: Setting) -> Erased:
     """Wipes what is known of a lead, ends its journeys and keeps the hash of its address, so that nobody writes to it again.
 
     Idempotent. The journeys are told by nudges, which outlive a Temporal that is away; a mail that is under way is stopped
@@ -81,17 +94,16 @@ def erase_lead(session: Session, lead_id: int, now: datetime) -> Erased:
     if lead.email is not None:
         suppressions.add(session, lead.email, "erased", now)
     _forget_unread(session, lead)
+    _withdraw(session, lead, now, at)
     visitors = columns(col(Visitor.anonymous_id)).where(col(Visitor.lead_id) == lead_id)
     session.execute(delete(VisitorEvent).where(col(VisitorEvent.anonymous_id).in_(visitors)))
     done.journeys = _end_journeys(session, lead, now)
     for name, becomes in WHAT_BECOMES.items():
         table = SQLModel.metadata.tables[name]
         _wipe(session, table, table.c.lead_id == lead_id, becomes)
-    deliveries = SQLModel.metadata.tables["deliveries"]
-    own = columns(deliveries.c.id).where(deliveries.c.lead_id == lead_id)
-    for name, becomes in BY_DELIVERY.items():
-        table = SQLModel.metadata.tables[name]
-        _wipe(session, table, table.c.delivery_id.in_(own), becomes)
+    for name, (_, _, becomes) in BY_ANOTHER.items():
+        _wipe(session, SQLModel.metadata.tables[name], _of(name, lead_id), becomes)
+    _forget_firm(session, lead)
     blank = Lead()
     for name in Lead.model_fields:
         if name not in _STAYS:
@@ -100,6 +112,25 @@ def erase_lead(session: Session, lead_id: int, now: datetime) -> Erased:
     lead.erased_at = lead.updated_at = now
     session.flush()
     return done
+
+
+def _of(name: str, lead_id: int) -> Any:
+    """Which rows of such a table are about a lead."""
+    column, parent, _ = BY_ANOTHER[name]
+    owner = SQLModel.metadata.tables[parent]
+    return SQLModel.metadata.tables[name].c[column].in_(columns(owner.c.id).where(owner.c.lead_id == lead_id))
+
+
+def _withdraw(session: Session, lead: Lead, now: datetime, at: Setting) -> None:
+    """Takes the lead back from sales, and tells nobody any more what was to be told of it."""
+    assert lead.id is not None
+    row = under_way(session, lead.id)
+    if row is not None and row.id is not None:
+        decide(session, row.id, Decision(move=Move.WITHDRAW, by="marketing", how="command"), now, at.zone, at.calendar)
+    calls = update(Call).where(col(Call.lead_id) == lead.id, col(Call.status) == "open").values(status="expired", done_at=now)
+    session.execute(calls)
+    waiting = update(Telling).where(col(Telling.lead_id) == lead.id, col(Telling.status) == "waiting")
+    session.execute(waiting.values(status="dropped"))
 
 
 def _wipe(session: Session, table: Table, which: Any, becomes: Mapping[str, Any] | str) -> None:
@@ -147,6 +178,17 @@ def _forget_unread(session: Session, lead: Lead) -> None:
             session.delete(row)
 
 
+def _forget_firm(session: Session, lead: Lead) -> None:
+    """A firm is no person; but one of which nobody else is known (a sole trader's) goes with its lead."""
+    firm, lead.company_id = lead.company_id, None
+    session.flush()
+    if firm is None or session.exec(select(Lead.id).where(Lead.company_id == firm).limit(1)).first() is not None:
+        return
+    for table in (Handover, Call):
+        session.execute(update(table).where(col(table.company_id) == firm).values(company_id=None))
+    session.execute(delete(Company).where(col(Company.id) == firm))
+
+
 # What is kept of a lead ------------------------------------------------------------------------------------------------
 
 
@@ -156,11 +198,8 @@ def everything_of(session: Session, lead_id: int) -> dict[str, list[dict[str, An
     for name in WHAT_BECOMES:
         table = SQLModel.metadata.tables[name]
         found[name] = _rows(session, table, table.c.lead_id == lead_id)
-    deliveries = SQLModel.metadata.tables["deliveries"]
-    own = columns(deliveries.c.id).where(deliveries.c.lead_id == lead_id)
-    for name in BY_DELIVERY:
-        table = SQLModel.metadata.tables[name]
-        found[name] = _rows(session, table, table.c.delivery_id.in_(own))
+    for name in BY_ANOTHER:
+        found[name] = _rows(session, SQLModel.metadata.tables[name], _of(name, lead_id))
     return {name: rows for name, rows in found.items() if rows}
 
 
@@ -176,7 +215,7 @@ def _plain(value: Any) -> Any:
 
 
 def tables_of_leads() -> Iterator[str]:
-    """The tables that hold a lead's or a delivery's number, for the test that holds `WHAT_BECOMES` complete."""
+    """The tables that hold a lead's number, or that of something of a lead, for the test that holds the lists above complete."""
     for name, table in SQLModel.metadata.tables.items():
-        if "lead_id" in table.c or "delivery_id" in table.c:
+        if not {"lead_id", "delivery_id", "handover_id"}.isdisjoint(table.c.keys()):
             yield name
