@@ -17,6 +17,7 @@ from typing import Annotated, Literal, NamedTuple, NoReturn, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from mebae.errors import AuthoringError
+from mebae.events import is_human
 from mebae.timing import Duration, window
 from mebae.words import STAGES
 
@@ -292,16 +293,18 @@ def evaluate(condition: Condition, facts: Facts) -> Verdict:
 def matches(pattern: Pattern, name: str, properties: Mapping[str, object]) -> bool:
     """Whether an event is what the pattern means: the same name, and every property that it names as it says.
 
+    An open or click of a machine is none, unless the pattern itself names the `verdict`.
+
     >>> paper = Pattern(event="Content Downloaded", where={"content": "whitepaper-*"})
     >>> matches(paper, "Content Downloaded", {"content": "whitepaper-7", "pages": 12})
     True
     """
     if name != pattern.event:
         return False
-    for key, want in pattern.where.items():  # noqa: SIM110  (asked for every event of every lead: a generator costs twice as much)
+    for key, want in pattern.where.items():  # not `all(…)`: asked for every event of every lead
         if not _meets(properties.get(key), want):
             return False
-    return True
+    return "verdict" in pattern.where or is_human(name, properties)
 
 
 def refs_of(condition: Condition) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ Ingestion turns aliases into the one name, so that scenarios, scoring and segmen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 
@@ -85,8 +86,8 @@ PROPERTIES: dict[str, dict[str, Literal["text", "number", "boolean", "date"]]] =
         "text",
     ),
     "Screen Viewed": {"name": "text", "category": "text"},
-    "Email Opened": {"mail": "text", "verdict": "text"},
-    "Email Link Clicked": {"mail": "text", "url": "text", "verdict": "text"},
+    "Email Opened": {"mail": "text", "verdict": "text", "scenario": "text", "broadcast": "text"},
+    "Email Link Clicked": {"mail": "text", "url": "text", "verdict": "text", "scenario": "text", "broadcast": "text"},
     "Email Bounced": {"mail": "text", "scenario": "text", "bounce": "text", "reason": "text", "status": "text"},
     "Email Complained": {"mail": "text", "scenario": "text"},
     "Email Auto-Replied": {"mail": "text", "scenario": "text", "says": "text"},
@@ -111,6 +112,20 @@ PROPERTIES: dict[str, dict[str, Literal["text", "number", "boolean", "date"]]] =
 BY_VERB = {spec.verb: spec for spec in EVENTS}
 BY_NAME = {spec.name: spec for spec in EVENTS}
 _CANONICAL = {alias.casefold(): spec.name for spec in EVENTS for alias in (spec.name, *spec.aliases)}
+
+
+BY_MACHINES_TOO = frozenset({"Email Opened", "Email Link Clicked"})
+"""Events that machines cause as well as people: what they are is in their property `verdict`."""
+
+
+def is_human(name: str, properties: Mapping[str, object]) -> bool:
+    """Whether a person did it. Opens and clicks of scanners and privacy proxies are kept and never counted; one without a
+    verdict is human.
+
+    >>> is_human("Email Opened", {"mail": "thanks", "verdict": "proxy"}), is_human("Page Viewed", {})
+    (False, True)
+    """
+    return name not in BY_MACHINES_TOO or properties.get("verdict", "human") == "human"
 
 
 def canonical(name: str) -> str:

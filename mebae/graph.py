@@ -6,12 +6,13 @@ migration can rely on it (DESIGN §4).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mebae.conditions import Condition, Data, Pattern, Scalar
+from mebae.conditions import Condition, Data, Pattern, Scalar, matches
 from mebae.handover import EVENT, OUTCOME
 from mebae.hashed import Hashed
 from mebae.timing import Duration
@@ -86,6 +87,14 @@ class Arm(Data):
     form: str | None = None
     """A form: count events since the mail that carries it was sent."""
     to: str
+
+
+    def hears(self, scenario: str, name: str, properties: Mapping[str, object]) -> bool:
+        """Whether an event is what it listens for. A mail that it names is one of its own scenario: others may have mails of
+        the same id, and an event that says whose mail it was is held to that."""
+        if self.on is None or not matches(self.on, name, properties):
+            return False
+        return self.mail is None or ("broadcast" not in properties and properties.get("scenario", scenario) == scenario)
 
 
 class WaitFor(Data):

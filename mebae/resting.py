@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from sqlmodel import Session, col, select
 
 from mebae import asking_sales
-from mebae.conditions import evaluate, matches
+from mebae.conditions import evaluate
 from mebae.graph import (
     HAND_OVER_WITHIN,
     RESTS,
@@ -252,7 +252,7 @@ def _look_back(session: Session, place: Place, arms: tuple[Arm, ...], marks: Mar
     )
     for event in events:
         for arm, after in listening:
-            if event.seq > after and arm.on is not None and matches(arm.on, event.name, event.properties):
+            if event.seq > after and arm.hears(place.graph.scenario, event.name, event.properties):
                 return Heard(arm.id, event.seq)
     return None
 

@@ -17,10 +17,10 @@ from datetime import datetime
 import structlog
 from sqlmodel import Session, col, select
 
-from mebae.conditions import Condition, Pattern, evaluate, matches
+from mebae.conditions import Condition, evaluate, matches
 from mebae.entering import enter
 from mebae.errors import DatabaseUnavailable
-from mebae.graph import Graph, arms_of
+from mebae.graph import Arm, Graph, arms_of
 from mebae.journey import EXIT
 from mebae.store.database import Database
 from mebae.store.facts import LeadFacts
@@ -164,9 +164,10 @@ def _nudge(session: Session, row: JourneyRow, lead: Lead, events: Sequence[Event
     entry = session.get(Event, row.entry_event_id) if row.entry_event_id is not None else None
     facts = LeadFacts(session, lead, now, entry.properties if entry is not None else {})
     for trigger in row.listening:
-        pattern, condition = _wanted(graph, row.step, trigger["id"])
-        if pattern is not None:
-            wanted = (e for e in events if e.seq > trigger["after"] and matches(pattern, e.name, e.properties))
+        arm, condition = _wanted(graph, row.step, trigger["id"])
+        if arm is not None and arm.on is not None:
+            new = (e for e in events if e.seq > trigger["after"])
+            wanted = (e for e in new if arm.hears(graph.scenario, e.name, e.properties))
             event = next(wanted, None)
         else:
             event = events[-1] if condition is not None and evaluate(condition, facts).value else None
@@ -175,10 +176,10 @@ def _nudge(session: Session, row: JourneyRow, lead: Lead, events: Sequence[Event
             session.add(Nudge(entry=row.entry, trigger=trigger["id"], event_id=event.id, created_at=now))
 
 
-def _wanted(graph: Graph, step: str | None, trigger: str) -> tuple[Pattern | None, Condition | None]:
-    """What a trigger of the pinned graph means: an event's pattern or a condition."""
+def _wanted(graph: Graph, step: str | None, trigger: str) -> tuple[Arm | None, Condition | None]:
+    """What a trigger of the pinned graph means: an arm, and its condition if it has one."""
     if trigger == EXIT:
         return None, graph.exits_when
     assert step is not None
     arm = next(arm for arm in arms_of(graph.step(step)) if arm.id == trigger)
-    return arm.on, arm.when
+    return arm, arm.when

@@ -26,6 +26,7 @@ from typing import Any, Literal, NamedTuple, Protocol, Self
 from zoneinfo import ZoneInfo
 
 from mebae.conditions import Condition, Facts, ListRef, Pattern, Scalar, SimpleFacts, evaluate, same
+from mebae.events import is_human as _is_human
 from mebae.scoring_mapping import Mapping as TitleMapping
 from mebae.scoring_model import (
     LIMIT,
@@ -44,7 +45,6 @@ from mebae.timing import Duration, window
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
-_MAIL_EVENTS = ("Email Opened", "Email Link Clicked")
 
 
 class EventLike(Protocol):
@@ -336,8 +336,8 @@ def differences(before: Score | None, after: Score) -> list[Reason]:
 
 
 def is_human(event: EventLike) -> bool:
-    """Opens and clicks of scanners and privacy proxies are kept and never counted; one without a verdict is human."""
-    return event.name not in _MAIL_EVENTS or event.properties.get("verdict", "human") == "human"
+    """See `mebae.events.is_human`."""
+    return _is_human(event.name, event.properties)
 
 
 # Moments and decay ---------------------------------------------------------------------------------------------------

@@ -203,6 +203,15 @@ def test_business_days_in_a_window_are_refused_with_the_cure() -> None:
         to_sql(condition, NOW)
 
 
+def test_a_machines_click_is_no_click_unless_machines_are_asked_for() -> None:
+    clicked, asked = Pattern(event="Email Link Clicked"), Pattern(event="Email Link Clicked", where={"verdict": "scanner"})
+    assert matches(clicked, "Email Link Clicked", {"mail": "thanks"})
+    assert matches(clicked, "Email Link Clicked", {"mail": "thanks", "verdict": "human"})
+    assert not matches(clicked, "Email Link Clicked", {"mail": "thanks", "verdict": "scanner"})
+    assert matches(asked, "Email Link Clicked", {"mail": "thanks", "verdict": "scanner"})
+    assert matches(Pattern(event="Page Viewed"), "Page Viewed", {"verdict": "scanner"})
+
+
 # Any lead, any condition
 
 Happened = tuple[str, dict[str, object], datetime]
@@ -227,8 +236,12 @@ MOMENTS = st.builds(
     st.integers(-1, 6), st.integers(0, 1), st.integers(-1, 1),
 )  # fmt: skip
 STAGES_ = st.sampled_from(["awareness", "interest", "consideration", "お得意様"])
-EVENT_NAMES = st.sampled_from(["Page Viewed", "page viewed", "資料請求"])
-EVENTS = st.tuples(EVENT_NAMES, st.dictionaries(KEYS, JSON, max_size=2), MOMENTS)
+EVENT_NAMES = st.sampled_from(["Page Viewed", "page viewed", "資料請求", "Email Opened"])
+VERDICTS = st.sampled_from(["human", "scanner", "proxy", "", None, True, 1])
+PROPERTIES = st.dictionaries(KEYS, JSON, max_size=2) | st.builds(
+    lambda its, verdict: {**its, "verdict": verdict}, st.dictionaries(KEYS, JSON, max_size=1), VERDICTS
+)
+EVENTS = st.tuples(EVENT_NAMES, PROPERTIES, MOMENTS)
 
 LEADS = st.fixed_dictionaries(
     {
@@ -247,7 +260,9 @@ LEADS = st.fixed_dictionaries(
 )
 
 MATCHES = st.one_of(SCALARS, GLOBS, st.lists(SCALARS | GLOBS, max_size=3).map(tuple))
-PATTERNS = st.builds(Pattern, event=EVENT_NAMES, where=st.dictionaries(KEYS, MATCHES, max_size=2))
+PATTERNS = st.builds(
+    Pattern, event=EVENT_NAMES, where=st.dictionaries(KEYS | st.just("verdict"), MATCHES, max_size=2)
+)
 REFS = st.one_of(
     st.sampled_from([f"lead.{name}" for name in (*COLUMNS, "last_seq", "attributes")]),
     KEYS.map(lambda key: f"lead.{key}"),

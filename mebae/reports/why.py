@@ -15,7 +15,7 @@ from mebae.clock import WorldClock
 from mebae.conditions import Condition, Match, Pattern, evaluate, matches
 from mebae.entering import JOINED, OPEN
 from mebae.errors import NotFound
-from mebae.events import REQUESTED
+from mebae.events import REQUESTED, is_human
 from mebae.graph import Graph, Step, WaitFor, arms_of
 from mebae.journey import EXIT
 from mebae.programs.wording import condition_words, event_words, happened_words, span_words
@@ -448,6 +448,8 @@ def _next(step: Step | None) -> str | None:
 
 def _differs(pattern: Pattern, properties: Mapping[str, Any]) -> str:
     """Which of the properties that a pattern names are other ones."""
+    if "verdict" not in pattern.where and not is_human(pattern.event, properties):
+        return f"but a machine did that ({value_words(properties['verdict'])})"
     wrong = [
         f"{key} is {value_words(properties[key])}, not {_wanted(want)}" if key in properties else f"it has no {key}"
         for key, want in pattern.where.items()

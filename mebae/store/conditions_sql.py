@@ -34,6 +34,7 @@ from mebae.conditions import (
     back,
 )
 from mebae.errors import BadInput
+from mebae.events import BY_MACHINES_TOO
 from mebae.store import elements, tables
 from mebae.timing import window
 from mebae.words import STAGES
@@ -95,7 +96,10 @@ def pattern_sql(pattern: Pattern) -> Truth:
     """The pattern as a `WHERE` over the events table; what `mebae.conditions.matches` says of one event."""
     if not _storable(pattern.event):
         return false()
-    properties = (_meets(_Attribute(_events.properties, key), want) for key, want in pattern.where.items())
+    properties = [_meets(_Attribute(_events.properties, key), want) for key, want in pattern.where.items()]
+    if pattern.event in BY_MACHINES_TOO and "verdict" not in pattern.where:
+        verdict = _Attribute(_events.properties, "verdict")
+        properties.append(or_(verdict.kind.is_(None), verdict.equals("human")))
     return and_(_events.name == pattern.event, *properties)
 
 
