@@ -66,6 +66,7 @@ class Job:
 
 def jobs(settings: Settings) -> dict[str, Job]:
     """Every job, by name."""
+    from mebae.store.mail_actions import forget_clients
     from mebae.store.scoring import refresh
     from mebae.store.visitors import purge
     from mebae.sweeping import sweep_segments
@@ -74,6 +75,7 @@ def jobs(settings: Settings) -> dict[str, Job]:
     all_of_them = (
         Job("segments", "who has joined or left a segment", morning, sweep_segments),
         Job("scores", "scores that time has changed", Every(timedelta(minutes=10)), repeated(refresh, "scored")),
+        Job("clients", "which visitor opened or clicked, once it is judged", morning, repeated(forget_clients, "forgotten")),
         Job("visitors", "old visitors who never said who they are", morning, repeated(purge, "forgotten")),
     )
     return {job.name: job for job in all_of_them}

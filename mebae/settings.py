@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from mebae.errors import BadInput
 from mebae.store.intake import Limits
 from mebae.timing import Calendar, parse_time
 from mebae.tokens import Tokens
+from mebae.verdicts import Tuning
 
 
 class Settings(BaseSettings):
@@ -65,6 +67,14 @@ class Settings(BaseSettings):
     """Where the world reaches the HTTP server: links for tracking, unsubscribing and preferences begin with it."""
     token_keys: SecretStr = SecretStr("")
     """What those links are signed with: `20261127:secret`, the day from which a key signs, comma-separated. See `mebae.tokens`."""
+    click_too_soon: float = Field(default=3.0, ge=0)
+    """Seconds after delivery in which no person can have clicked."""
+    verdict_wait: float = Field(default=10.0, ge=0)
+    """Seconds after which an open or click is judged: what else its visitor does by then is known."""
+    scanner_ignored: float = Field(default=15.0, ge=0)
+    """Minutes for which a visitor who gave itself away as a machine is ignored."""
+    machines: Path | None = None
+    """A file with further programs and networks that are machines (see `mebae/machines.toml`)."""
     bounce_domain: str = ""
     """The domain whose mail comes to us: bounces, complaints, unsubscribes by mail. Empty: the sender's address takes them."""
     bounce_port: int = 0
@@ -136,6 +146,14 @@ class Settings(BaseSettings):
         """What signs links; None where no key is set, and then no link is tracked."""
         written = _keys(self.token_keys)
         return Tokens.read_keys(written) if written else None
+
+    def tuning(self) -> Tuning:
+        """How opens and clicks of machines are told from people's."""
+        return Tuning(
+            too_soon=timedelta(seconds=self.click_too_soon),
+            wait=timedelta(seconds=self.verdict_wait),
+            ignored_for=timedelta(minutes=self.scanner_ignored),
+        )
 
     def calendar(self) -> Calendar:
         return Calendar(country=self.holidays, year_end=self.year_end_holidays)

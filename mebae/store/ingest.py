@@ -38,6 +38,7 @@ OUR_MESSAGE_IDS = (
     "lead-created:", "lead-changed:", "lead-imported:", "step:", "command:", "stage-reached:", "qualified:", "segment-joined:",
     "unsubscribed:", "resubscribed:", "email-bounced:", "email-complained:", "email-auto-replied:",
     "handover:", "call:",
+    "mail-action:",
 )  # fmt: skip
 """How our own message ids begin. Nobody else's may, or they could take the place of ours."""
 
