@@ -6,51 +6,33 @@ page of our own, in Japanese or English.
 
 from __future__ import annotations
 
-import asyncio
 import html
 import json
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 
 import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect
 
 from mebae.errors import DatabaseUnavailable, Overloaded
 from mebae.forms import LARGEST, LONGEST_ANSWER, ONCE_WITHIN, Wrong, anonymous_id_in, batch_of, key_of, read_submission
 from mebae.forms_language import Form
 from mebae.forms_loading import FormBook
+from mebae.http.fields import Refused, read_fields
 from mebae.store.intake import IntakeWriter
 from mebae.store.traits import clean_text
 
 log = structlog.get_logger()
 
-LARGEST_BODY = 96 * 1024
-"""Bytes. A Japanese character takes nine of them in a form."""
-SLOWEST_BODY = 30.0
-MOST_FIELDS = 200
 REMEMBERED = 10_000
 """Forms of the last minute that a repeated click is compared with."""
 ANONYMOUS_COOKIE = "ajs_anonymous_id"
 RETRY_AFTER = 5
-
-_REFERENCE = re.compile(r"&#(\d{1,7});")
-
-
-class Refused(Exception):
-    """What a visitor is told instead of being sent on."""
-
-    def __init__(self, status: int, code: str) -> None:
-        self.status, self.code = status, code
-        super().__init__(code)
 
 
 def form_routes(book: FormBook, writer: IntakeWriter) -> APIRouter:
@@ -81,7 +63,7 @@ class _Desk:
             log.warning("form.unknown", cure="see `mebae forms` for what there is")
             return _page(404, words, words.unknown)
         try:
-            pairs = await _fields(request)
+            pairs = await read_fields(request)
             return await self._take(form, pairs, request, words)
         except Refused as refused:
             log.warning("form.refused", form=form.id, status=refused.status, code=refused.code)
@@ -144,121 +126,6 @@ def _referer(request: Request) -> str | None:
         return written if urlsplit(written).scheme in ("http", "https") else None
     except ValueError:
         return None
-
-
-# The body -------------------------------------------------------------------------------------------------------------
-
-
-async def _fields(request: Request) -> list[tuple[str, str]]:
-    """The fields of a form, decoded, in their order."""
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
-    raw = await _body(request)
-    if kind == b"application/x-www-form-urlencoded":
-        pairs = [_unquoted(part) for part in raw.split(b"&") if part]
-    elif kind == b"multipart/form-data" and options.get(b"boundary"):
-        pairs = _parts(raw, options[b"boundary"])
-    else:
-        raise Refused(415, "no-form")
-    if len(pairs) > MOST_FIELDS:
-        raise Refused(413, "too-large")
-    return _decoded(pairs)
-
-
-async def _body(request: Request) -> bytes:
-    said = request.headers.get("content-length", "")
-    if said.isdigit() and int(said) > LARGEST_BODY:
-        raise Refused(413, "too-large")
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(SLOWEST_BODY):
-            async for part in request.stream():
-                size += len(part)
-                if size > LARGEST_BODY:
-                    raise Refused(413, "too-large")
-                parts.append(part)
-    except (TimeoutError, ClientDisconnect):
-        raise Refused(400, "cut-off") from None
-    return b"".join(parts)
-
-
-def _unquoted(part: bytes) -> tuple[bytes, bytes]:
-    name, _, value = part.replace(b"+", b" ").partition(b"=")
-    return unquote_to_bytes(name), unquote_to_bytes(value)
-
-
-def _parts(raw: bytes, boundary: bytes) -> list[tuple[bytes, bytes]]:
-    reader = _Parts()
-    calls = {
-        "on_part_begin": reader.begin,
-        "on_part_data": reader.data,
-        "on_part_end": reader.end,
-        "on_header_field": reader.header_name,
-        "on_header_value": reader.header_value,
-        "on_header_end": reader.header_end,
-    }
-    try:
-        parser = MultipartParser(boundary, calls)  # type: ignore[arg-type]
-        parser.write(raw)
-        parser.finalize()
-    except FormParserError:
-        raise Refused(400, "cut-off") from None
-    if not reader.ended:
-        raise Refused(400, "cut-off")
-    return reader.pairs
-
-
-class _Parts:
-    """Collects the parts of a multipart body. Files are not taken; a file field that was left empty is no file."""
-
-    def __init__(self) -> None:
-        self.pairs: list[tuple[bytes, bytes]] = []
-        self.ended = False
-        self.begin()
-
-    def begin(self) -> None:
-        self._value, self._name, self._said = bytearray(), bytearray(), bytearray()
-        self._disposition = b""
-        self.ended = False
-
-    def header_name(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
-
-    def header_value(self, data: bytes, start: int, end: int) -> None:
-        self._said += data[start:end]
-
-    def header_end(self) -> None:
-        if bytes(self._name).lower() == b"content-disposition":
-            self._disposition = bytes(self._said)
-        self._name, self._said = bytearray(), bytearray()
-
-    def data(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def end(self) -> None:
-        self.ended = True
-        _, options = parse_options_header(self._disposition)
-        if b"filename" in options:
-            if self._value:
-                raise Refused(422, "file")
-            return
-        self.pairs.append((options.get(b"name", b""), bytes(self._value)))
-
-
-def _decoded(pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    """Text in the encoding of the page: UTF-8, else Shift_JIS. Browsers do not say which, except in a field `_charset_`."""
-    said = next((value for name, value in pairs if name == b"_charset_"), b"").decode("ascii", "replace").lower()
-    sjis = said in ("shift_jis", "windows-31j", "x-sjis", "cp932")
-    for encoding in ("cp932",) if sjis else ("utf-8", "cp932"):
-        try:
-            found = [(name.decode(encoding), value.decode(encoding)) for name, value in pairs]
-        except UnicodeDecodeError:
-            continue
-        if encoding == "cp932":  # what the encoding does not have, browsers write as &#12345;
-            found = [(name, _REFERENCE.sub(lambda it: html.unescape(it[0]), value)) for name, value in found]
-        break
-    else:
-        found = [(name.decode(errors="replace"), value.decode(errors="replace")) for name, value in pairs]
-    return [(clean_text(name).strip(), clean_text(value)) for name, value in found]
 
 
 # Pages ----------------------------------------------------------------------------------------------------------------
