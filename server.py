@@ -1,4 +1,7 @@
-"""The HTTP server: takes in what leads do, and shows the inbox. Composition root: settings → adapters → HTTP app."""
+"""The HTTP server: takes in what leads do, answers the links of their mails, and shows the inbox.
+
+Composition root: settings → adapters → HTTP app.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ from mebae import wiring
 from mebae.errors import BadInput
 from mebae.forms_loading import FormBook
 from mebae.http.app import create_app
+from mebae.http.lead_side import LeadSide
 from mebae.logs import configure_logging
+from mebae.machines import machines_with
 from mebae.mail.inbox import Inbox, InboxServer
 from mebae.mail.inbox_pages import inbox_routes
+from mebae.mail.wiring import mail_settings
 from mebae.settings import Settings
 
 log = structlog.get_logger()
@@ -30,6 +36,9 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         log.warning("server.no_write_keys", cure="set MEBAE_WRITE_KEYS; until then every event is refused (401)")
     inbox = Inbox(settings.state / "inbox")
     smtp = InboxServer(inbox, host=settings.host, port=settings.inbox_port)
+    mail = LeadSide(
+        database, mail_settings(settings), settings.clock(), machines=machines_with(settings.machines)
+    )
     app = create_app(
         database,
         write_keys=settings.keys(),
@@ -37,7 +46,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         allowed_origins=settings.origins(),
         clock=settings.clock(),
         forms=FormBook(settings.scenarios),
-        extra_routers=[inbox_routes(inbox)] if settings.inbox_port else [],
+        extra_routers=[*mail.routers, *([inbox_routes(inbox)] if settings.inbox_port else [])],
         limits=settings.intake_limits(),
     )
     server = uvicorn.Server(
@@ -57,6 +66,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
     finally:
         server.should_exit = True
         await serving
+        await mail.aclose()
         await asyncio.to_thread(smtp.stop)
         await asyncio.to_thread(database.close)
 

@@ -1,4 +1,4 @@
-"""The worker: runs journeys, sends their mail, applies what the server kept, and takes events to their journeys.
+"""The worker: runs journeys, sends their mail, applies what the server kept, judges opens and clicks, and takes events to their journeys.
 
 Composition root: settings → adapters → Temporal. It publishes the scenarios that it finds; a broken one stops it before
 anything has changed, with every problem listed. Several workers may run. SIGTERM or Ctrl-C ends it cleanly; `kill -9` loses nothing.
@@ -23,6 +23,7 @@ from mebae import contracts, wiring
 from mebae.applier import Applier
 from mebae.beside import load_beside
 from mebae.broadcasts_loading import load_broadcasts
+from mebae.judging import Judge
 from mebae.loading import load_all
 from mebae.logs import configure_logging
 from mebae.mail.transport import Transport, look_for_mail_server
@@ -66,6 +67,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
             for worker in workers(client, database, transport, settings, beside.mailing):
                 tasks.create_task(worker.run())
             tasks.create_task(Applier(database, clock=settings.clock()).run())
+            tasks.create_task(Judge(database, now=lambda: wiring.world_now(settings), tuning=settings.tuning()).run())
             tasks.create_task(router.run())
             tasks.create_task(sender.run())
             tasks.create_task(watch(client))

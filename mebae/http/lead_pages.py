@@ -25,6 +25,7 @@ from mebae.mail.viewing import mail_again
 from mebae.mailing import Topic
 from mebae.store.database import Database
 from mebae.store.lead_wishes import HOW, Wishes, resume, save, stop, wishes
+from mebae.store.links import store_links
 from mebae.tokens import Kind
 
 log = structlog.get_logger()
@@ -213,6 +214,8 @@ class LeadPages:
             return unknown_page(language_asked(request))
         try:
             found = await self._database.read(mail_again, numbers[0], self._settings, now)
+            if found is not None:
+                await self._database.write(store_links, found.links)
         except DatabaseUnavailable:
             return later_page(language_asked(request))
         except MailInvalid as error:
@@ -221,7 +224,7 @@ class LeadPages:
         if found is None:
             language = language_asked(request)
             return message_page(410, language, WORDS[language].gone, sender=self._settings.sender)
-        return HTMLResponse(found, headers=NEVER_KEPT | {"Content-Security-Policy": _MAIL_POLICY})
+        return HTMLResponse(found.html, headers=NEVER_KEPT | {"Content-Security-Policy": _MAIL_POLICY})
 
     # What they share --------------------------------------------------------------------------------------------------
 

@@ -41,11 +41,17 @@ def _policy() -> str:
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=PackageLoader("mebae.http"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("mebae.http"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
-def page(name: str, language: Language, *, status: int = 200, headers: dict[str, str] | None = None, **values: Any) -> HTMLResponse:
+def page(
+    name: str, language: Language, *, status: int = 200, headers: dict[str, str] | None = None, **values: Any
+) -> HTMLResponse:
     """A page from `templates/`. Everything in `values` is escaped."""
     given = {"words": WORDS[language], "style": _style(), "sender": None} | values
     said = NEVER_KEPT | {"Content-Security-Policy": _policy(), "Content-Language": language} | (headers or {})

@@ -13,6 +13,7 @@ import hmac
 import time
 from base64 import b64decode
 from collections import OrderedDict
+from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 
 import structlog
@@ -107,7 +108,7 @@ class Tracker:
         return routes
 
     async def _click(self, token: str, request: Request) -> Response:
-        numbers = self._tokens.read(Kind.CLICK, token, now=self._clock.now())
+        numbers = self._tokens.read(Kind.CLICK, token, now=self._now())
         language = language_asked(request)
         if numbers is None or len(numbers) != 2:
             return unknown_page(language)
@@ -126,14 +127,14 @@ class Tracker:
         return Response(status_code=302, headers=NEVER_KEPT | {"Location": location(url)})
 
     async def _open(self, token: str, request: Request) -> Response:
-        numbers = self._tokens.read(Kind.OPEN, token.removesuffix(".gif"), now=self._clock.now())
+        numbers = self._tokens.read(Kind.OPEN, token.removesuffix(".gif"), now=self._now())
         if numbers is not None and len(numbers) == 1:
             await self._keep(request, OPEN, numbers[0])
         # Always the dot: a broken image in a mail helps nobody.
         return Response(DOT, media_type="image/gif", headers=NEVER_KEPT)
 
     async def _trap(self, token: str, request: Request) -> Response:
-        numbers = self._tokens.read(Kind.TRAP, token, now=self._clock.now())
+        numbers = self._tokens.read(Kind.TRAP, token, now=self._now())
         language = language_asked(request)
         if numbers is None or len(numbers) != 1:
             return unknown_page(language)
@@ -150,9 +151,12 @@ class Tracker:
             method=request.method,
             client=self._client(address, agent),
             agent=self._machines.said(kind, agent, address, request.headers),
-            at=self._clock.now(),
+            at=self._now(),
         )
         await self._writer.put(action)
+
+    def _now(self) -> datetime:
+        return self._clock.world(datetime.now(UTC))
 
     def _client(self, address: str, agent: str) -> str:
         """What tells visitors apart without saying who they are. Of an IPv6 address its network: hosts change the rest daily."""
