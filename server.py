@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 
 from mebae import wiring
+from mebae.beside import load_beside
 from mebae.errors import BadInput
 from mebae.forms_loading import FormBook
 from mebae.http.app import create_app
@@ -36,9 +37,9 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         log.warning("server.no_write_keys", cure="set MEBAE_WRITE_KEYS; until then every event is refused (401)")
     inbox = Inbox(settings.state / "inbox")
     smtp = InboxServer(inbox, host=settings.host, port=settings.inbox_port)
-    mail = LeadSide(
-        database, mail_settings(settings), settings.clock(), machines=machines_with(settings.machines)
-    )
+    rules = load_beside(settings.scenarios).mailing
+    machines = machines_with(settings.machines)
+    mail = LeadSide(database, mail_settings(settings, rules), settings.clock(), machines=machines)
     app = create_app(
         database,
         write_keys=settings.keys(),
