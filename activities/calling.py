@@ -9,15 +9,16 @@ from functools import wraps
 from typing import TypeVar
 
 import structlog
+from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from mebae.clock import WorldClock
-from mebae.contracts import PauseInput, StepInput
+from mebae.contracts import StepInput
 from mebae.errors import MebaeError, Permanent, Refusal
 
 A = TypeVar("A")
-R = TypeVar("R", StepInput, PauseInput)
+R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
 log = structlog.get_logger()
 
@@ -46,7 +47,8 @@ def coded(verb: Callable[[A, R], Awaitable[T]]) -> Callable[[A, R], Awaitable[T]
             code, final = type(error).__name__, False
         except Exception as error:
             code, final = f"unexpected:{type(error).__name__}", False
-            log.exception("activity.unexpected", activity=verb.__name__, entry=request.entry)
+            of = request.model_dump(mode="json", include={"entry", "broadcast", "run"})
+            log.exception("activity.unexpected", activity=verb.__name__, **of)
         raise ApplicationError(code, type=code, non_retryable=final)
 
     return call

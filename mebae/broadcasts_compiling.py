@@ -12,7 +12,7 @@ from mebae.conditions import Condition
 from mebae.errors import BadInput, did_you_mean
 from mebae.recurring import WEEKDAYS, EveryMonth, EveryWeek, Once
 from mebae.segments import SLUG, Saved, report_impossible
-from mebae.timing import check_zone
+from mebae.timing import Duration, check_zone
 
 LONGEST_ID = 60
 """Characters of a broadcast's id: it is part of workflow ids."""
@@ -55,7 +55,7 @@ def compile_broadcast(
             report(f"zone=: {error}")
     _check_schedule(written, report)
     _check_shares(written, report)
-    checker.span(written.give_up_after, None, "give_up_after=")
+    _check_span(written.give_up_after, "give_up_after=", checker)
     return BroadcastPlan(
         format=BroadcastPlan.newest_format,
         broadcast=written.id,
@@ -83,6 +83,12 @@ def _to(written: Broadcast, checker: Checker, segments: Sequence[Saved] | None) 
             None, f"segment '{written.to.id}' not found{_near(written.to.id, found, 'segments.py has none')}"
         )
     return found.get(written.to.id, EVERYBODY)
+
+
+def _check_span(span: Duration, word: str, checker: Checker) -> None:
+    checker.span(span, None, word)
+    if span.business_days:
+        checker.report(None, f"{word}: counts no business days: write hours(…) or days(…)")
 
 
 def _near(name: str, known: Collection[str], none: str) -> str:
@@ -133,9 +139,7 @@ def _check_shares(written: Broadcast, report: Report) -> None:
 
 
 def _ab(written: Broadcast, ab: AbTest, checker: Checker, mails: Languages) -> Ab:
-    checker.span(ab.after, None, "ab_test(…, after=…)")
-    if ab.after.business_days:
-        checker.report(None, "ab_test(…, after=…): write hours(…) or days(…)")
+    _check_span(ab.after, "ab_test(…, after=…)", checker)
     if len(ab.others) >= len(VARIANTS):
         checker.report(
             None, f"ab_test(…): {len(VARIANTS)} variants at most, and the broadcast's own mail is one of them"

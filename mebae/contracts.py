@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel
 
@@ -17,11 +17,13 @@ from mebae.journey import Ending, JourneyState, Plan, Settling
 
 JOURNEY = "Journey"
 SWEEP = "Sweep"
+BROADCAST = "Broadcast"
 
 JOURNEYS_QUEUE = "journeys"
 MAIL_QUEUE = "mail"
 SALES_QUEUE = "sales"
 SWEEPS_QUEUE = "sweeps"
+BROADCASTS_QUEUE = "broadcasts"
 
 NUDGE = "nudge"
 PAUSE, RESUME, END = "pause", "resume", "end"
@@ -30,6 +32,7 @@ WHERE = "where"
 SEND_MAIL, NOTIFY_SALES, RUN = "send_mail", "notify_sales", "run"
 SET_LEAD, TAG_LEAD, ENROLL = "set_lead", "tag_lead", "enroll"
 RUN_JOB = "run_job"
+OPEN_BROADCAST, SEND_BROADCAST, STEER_BROADCAST = "open_broadcast", "send_broadcast", "steer_broadcast"
 REST, CHOOSE, FINISH, PAUSE_JOURNEY = "rest", "choose", "finish", "pause_journey"
 
 SEARCH_ATTRIBUTES = {
@@ -40,6 +43,7 @@ SEARCH_ATTRIBUTES = {
     "Stage": "Keyword",
     "LeadId": "Int",
     "Paused": "Bool",
+    "Broadcast": "Keyword",
 }
 """What ops can filter by in the Temporal UI."""
 
@@ -108,8 +112,68 @@ class Swept(BaseModel):
     counts: dict[str, int] = {}
 
 
+class BroadcastStanding(BaseModel):
+    """Where a run of a broadcast is, after some of its batches: what the workflow does next, and what ops see."""
+
+    next: Literal["more", "rest", "paused", "over"]
+    until: AwareDatetime | None = None
+    why: str = ""
+    """Of a rest: `zone`, `test`, `late`, or what stalls it."""
+    status: str = ""
+    part: str = ""
+    counts: dict[str, int] = {}
+    rate: float = 0.0
+    """Mails a second, of the machine's time, while it was sending."""
+    winner: str | None = None
+    outcome: str | None = None
+
+
+class BroadcastInput(BaseModel):
+    """What a run starts from: its number, or (by a Schedule) the broadcast alone; the activity then says whether it is time."""
+
+    broadcast: str
+    run: int | None = None
+    when: str = ""
+    """The times and the zone of its Schedule, for ops; a Schedule with others is changed."""
+    clock: WorldClock | None = None
+    paused: bool = False
+    standing: BroadcastStanding | None = None
+    """Where it was, when it is continued as new."""
+
+
+class OpenRequest(BaseModel):
+    """Whether and how a run begins."""
+
+    broadcast: str
+    run: int | None = None
+    fired: AwareDatetime | None = None
+    """For which time the Schedule has fired."""
+    clock: WorldClock | None = None
+
+
+class BroadcastOpened(BaseModel):
+    """The run's number; None where it does not begin, and why."""
+
+    run: int | None = None
+    why: str = ""
+
+
+class RunRequest(BaseModel):
+    """One run of a broadcast."""
+
+    run: int
+    clock: WorldClock | None = None
+
+
+class SteerRequest(RunRequest):
+    """What a person wants of a run."""
+
+    verb: Literal["pause", "resume", "end"]
+    outcome: str = "ended-by-hand"
+
+
 class EndRequest(BaseModel):
-    """Update: end this journey now, with this outcome."""
+    """Update: end this journey or broadcast now, with this outcome."""
 
     outcome: str = "ended-by-hand"
 
@@ -129,3 +193,8 @@ def workflow_id(scenario: str, lead: int, key: str) -> str:
     """`journey/<scenario>/<lead>[/<hash of key>]`: the key may be personal, so only its hash stands in Temporal."""
     tail = f"/{hashlib.sha256(key.encode()).hexdigest()[:12]}" if key else ""
     return f"journey/{scenario}/{lead}{tail}"
+
+
+def broadcast_workflow_id(broadcast: str, run: int) -> str:
+    """Of a run by command. Those by a Schedule are called by it: `broadcast/<broadcast>-<time>`."""
+    return f"broadcast/{broadcast}/{run}"

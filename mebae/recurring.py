@@ -24,6 +24,8 @@ from mebae.timing import Calendar, check_zone, date_moment, parse_time
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 """As `date.weekday()` counts them."""
+EARLIEST = "Pacific/Kiritimati"
+"""Where a day begins first: a broadcast by local time has to be ready there."""
 CLOSED_AT_MOST = 14
 """Days in a row without a business day, at most, that a Schedule foresees. Japan's longest, in 2019, were ten."""
 
