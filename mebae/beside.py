@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from mebae.content_loading import CONTENT_FILE, load_content
 from mebae.errors import Problem, ScenarioError
 from mebae.forms_loading import FORMS_FILE, load_forms
 from mebae.mailing import MailRules
@@ -29,6 +30,7 @@ UNKNOWN = Vocabulary(stages=None)
 
 READERS: dict[str, Callable[[Path, Vocabulary], object]] = {
     FORMS_FILE: lambda home, _: load_forms(home),
+    CONTENT_FILE: load_content,
     MAILING_FILE: lambda home, _: load_mailing(home),
 }
 """Further files, each read and checked with the words of those before it; a reader raises `ScenarioError`, and answers None
