@@ -14,6 +14,7 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from activities.broadcasts import BroadcastActivities
 from activities.journeys import JourneyActivities
 from activities.leads import LeadActivities
 from activities.mail import MailActivities
@@ -22,12 +23,14 @@ from activities.sweeps import SweepActivities
 from mebae import contracts, wiring
 from mebae.applier import Applier
 from mebae.beside import load_beside
+from mebae.broadcast_schedules import ensure_broadcast_schedules
+from mebae.broadcast_sender import BroadcastSender
 from mebae.broadcasts_loading import load_broadcasts
 from mebae.judging import Judge
 from mebae.loading import load_all
 from mebae.logs import configure_logging
 from mebae.mail.transport import Transport, look_for_mail_server
-from mebae.mail.wiring import mail_settings, transport_of
+from mebae.mail.wiring import bulk_mailer, mail_settings, transport_of
 from mebae.mailing import MailRules
 from mebae.periodic import jobs
 from mebae.publishing import publish
@@ -37,6 +40,7 @@ from mebae.sender import Sender
 from mebae.settings import Settings
 from mebae.store.database import Database
 from mebae.temporal import connect, ensure_search_attributes, watch
+from workflows.broadcast import BroadcastWorkflow
 from workflows.journey import JourneyWorkflow
 from workflows.sweep import SweepWorkflow
 
@@ -59,6 +63,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         client = await connect()
         await ensure_search_attributes(client)
         await ensure_schedules(client, jobs(settings).values(), settings)
+        await ensure_broadcast_schedules(client, [one.plan for one in broadcasts], settings)
         sender = Sender(database, client, clock=settings.clock())
         router = Router(
             database, now=lambda: wiring.world_now(settings), zone=settings.time_zone, on_routed=sender.wake
@@ -70,6 +75,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
             tasks.create_task(Judge(database, now=lambda: wiring.world_now(settings), tuning=settings.tuning()).run())
             tasks.create_task(router.run())
             tasks.create_task(sender.run())
+            tasks.create_task(BroadcastSender(database, client, clock=settings.clock()).run())
             tasks.create_task(watch(client))
             tasks.create_task(look_for_mail_server(settings.smtp_host, settings.smtp_port))
             wiring.say_ready("worker", ready_file)
@@ -88,6 +94,7 @@ def workers(
     sweeps = SweepActivities(database, jobs(settings))
     registered = RegisteredActivities(database, setting, REGISTERED)
     mail = MailActivities(database, transport, setting, mail_settings(settings, rules))
+    broadcasts = BroadcastActivities(database, bulk_mailer(database, transport, settings, rules), *setting)
     return [
         Worker(
             client,
@@ -122,6 +129,14 @@ def workers(
             task_queue=contracts.SWEEPS_QUEUE,
             workflows=[SweepWorkflow],
             activities=[sweeps.run_job],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+            graceful_shutdown_timeout=GRACE,
+        ),
+        Worker(
+            client,
+            task_queue=contracts.BROADCASTS_QUEUE,
+            workflows=[BroadcastWorkflow],
+            activities=[broadcasts.open_broadcast, broadcasts.send_broadcast, broadcasts.steer_broadcast],
             workflow_runner=UnsandboxedWorkflowRunner(),
             graceful_shutdown_timeout=GRACE,
         ),

@@ -61,9 +61,8 @@ class BroadcastActivities:
         run, world, now = request.run, self._world(request.clock), _clock(request.clock)
         began, sent = time.monotonic(), 0
         size = float(FIRST)
-        at: Next = Again()
         async with _heartbeats(run):
-            while isinstance(at, (Again, Batch)) and time.monotonic() - began < AT_A_TIME:
+            while True:
                 most = int(size)
                 looked = await self._database.read(broadcasting.look, run, world, now(), most=most)
                 at = await self._database.write(broadcasting.take, run, looked, world, now(), most=most)
@@ -74,6 +73,8 @@ class BroadcastActivities:
                     await self._database.write(broadcasting.taken, run, at, world, now())
                     sent += len(at.leads)
                     size = _fitting(size, time.monotonic() - since)
+                if not isinstance(at, (Again, Batch)) or time.monotonic() - began >= AT_A_TIME:
+                    break
         rate = sent / (time.monotonic() - began) if sent else 0.0
         standing = await self._database.read(_standing, run, at, round(rate, 1))
         if isinstance(at, Over):

@@ -14,6 +14,7 @@ WHYS = {
     "late": "waits for mails that were postponed",
     "mail-server-unavailable": "the mail server does not answer",
     "sending-paused": "all sending is paused",
+    "footer-unset": "settings for the mails' footer are missing: see mebae doctor",
 }
 
 

@@ -35,7 +35,7 @@ LATE_OFTEN, LATE_SELDOM = timedelta(minutes=1), timedelta(minutes=15)
 STALL_AT_MOST = timedelta(minutes=15)
 SOON = timedelta(seconds=1)
 PAUSED, ENDED, LEFT, GAVE_UP = "paused", "ended", "left-segment", "gave-up"
-STALLS = ("mail-server-unavailable", "sending-paused")
+STALLS = ("mail-server-unavailable", "sending-paused", "footer-unset")
 """When a whole batch has to wait for one of these, the next would too: the run rests."""
 
 
@@ -112,7 +112,7 @@ def take(session: Session, run: int, looked: Looked, world: World, now: datetime
     if it.row.status == "done":
         return Over(it.row.outcome or "completed")
     if it.row.status == "ended":
-        return _closing(session, it, most)
+        return _closing(session, it)
     if it.row.paused:
         return Halted()
     if it.place.rest_until is not None and it.place.rest_until > now:
@@ -211,11 +211,10 @@ def _gap(it: Run) -> timedelta:
     return min(max((it.now - since) / 10, LATE_OFTEN), LATE_SELDOM)
 
 
-def _closing(session: Session, it: Run, most: int) -> Batch | Over:
-    """Ended by hand: what waits is given up. Of what was in `data` it is still said whether it went out."""
+def _closing(session: Session, it: Run) -> Over:
+    """Ended by hand: what waits is given up. Whether what a dead attempt left in `data` went out, nobody can say."""
     leads.refuse(session, it.id, ENDED)
-    if turns := leads.waiting(session, it.id, it.now, after=it.place.late_after, most=most):
-        return Batch(it.place.turn, _groups(it, turns), turns[-1].lead, late=True)
+    leads.died(session, it.id)
     recount(session, it)
     return Over(it.row.outcome or ENDED)
 
@@ -283,4 +282,3 @@ def end(session: Session, run: int, outcome: str, world: World, now: datetime) -
     it = run_of(session, run, world, now)
     if it.row.status not in ("done", "ended"):
         it.row.status, it.row.ended_at, it.row.outcome, it.row.paused = "ended", now, outcome, False
-        it.keep(late_after=0)

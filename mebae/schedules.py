@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Literal
 
 import structlog
+from pydantic import BaseModel
 from temporalio.client import (
     Client,
     Schedule,
@@ -54,23 +56,32 @@ async def ensure_schedules(client: Client, jobs: Iterable[Job], settings: Settin
 
 
 async def _ensure(client: Client, job: Job) -> None:
-    wanted = _schedule(job)
+    change = await ensure_schedule(client, schedule_id(job), _schedule(job), _input(job))
+    if change is not None:
+        log.info(f"schedule.{change}", job=job.name, when=str(job.when))
+
+
+async def ensure_schedule(
+    client: Client, id: str, wanted: Schedule, start: BaseModel
+) -> Literal["made", "changed"] | None:
+    """Makes a schedule, or changes one that starts its workflow with something else than `start`; None if it was right."""
     try:
-        await client.create_schedule(schedule_id(job), wanted)
-        log.info("schedule.made", job=job.name, when=str(job.when))
+        await client.create_schedule(id, wanted)
+        return "made"
     except ScheduleAlreadyRunningError:
-        handle = client.get_schedule_handle(schedule_id(job))
+        changed = False
 
         async def change(there: ScheduleUpdateInput) -> ScheduleUpdate | None:
+            nonlocal changed
             schedule = there.description.schedule
             # An update that changes nothing would still make Temporal forget the runs that are to be made up for.
-            if await _input_of(client, schedule) == _input(job):
-                return None
-            log.info("schedule.changed", job=job.name, when=str(job.when))
-            schedule.spec, schedule.action, schedule.policy = wanted.spec, wanted.action, wanted.policy
-            return ScheduleUpdate(schedule)
+            if changed := await _input_of(client, schedule, type(start)) != start:
+                schedule.spec, schedule.action, schedule.policy = wanted.spec, wanted.action, wanted.policy
+                return ScheduleUpdate(schedule)
+            return None
 
-        await handle.update(change)
+        await client.get_schedule_handle(id).update(change)
+        return "changed" if changed else None
 
 
 def schedule_id(job: Job) -> str:
@@ -81,16 +92,16 @@ def _input(job: Job) -> SweepInput:
     return SweepInput(job=job.name, when=str(job.when))
 
 
-async def _input_of(client: Client, schedule: Schedule) -> SweepInput | None:
-    """What a schedule that is there starts its job with."""
+async def _input_of(client: Client, schedule: Schedule, kind: type[BaseModel]) -> BaseModel | None:
+    """What a schedule that is there starts its workflow with."""
     action = schedule.action
     if not isinstance(action, ScheduleActionStartWorkflow):
         return None
     try:
-        [found] = await client.data_converter.decode(action.args, [SweepInput])
+        [found] = await client.data_converter.decode(action.args, [kind])
     except (ValueError, RuntimeError):  # of another version
         return None
-    return found if isinstance(found, SweepInput) else None
+    return found if isinstance(found, kind) else None
 
 
 def _schedule(job: Job) -> Schedule:

@@ -124,10 +124,9 @@ class BroadcastWorkflow:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            cause = error.cause
-            if isinstance(cause, ApplicationError) and cause.non_retryable:
+            code = (error.cause.type if isinstance(error.cause, ApplicationError) else None) or "unavailable"
+            if code == "no-such-run":
                 raise
-            code = (cause.type if isinstance(cause, ApplicationError) else None) or "unavailable"
             until = self._now() + self._clock.worldly(ASK_AGAIN)
             return self._standing.model_copy(update={"next": "rest", "until": until, "why": code, "rate": 0.0})
 

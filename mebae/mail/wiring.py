@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from mebae.gate import Gate
+from mebae.mail.bulk import BulkMailer
+from mebae.mail.legal import lacking
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.rendering import Sender
 from mebae.mail.transport import SmtpTransport, Transport
 from mebae.mailing import MailRules
 from mebae.settings import Settings
+from mebae.store.database import Database
 
 
 def transport_of(settings: Settings) -> Transport:
@@ -38,3 +42,18 @@ def mail_settings(settings: Settings, rules: MailRules | None = None) -> MailSet
         public_url=settings.public_url,
         bounce_domain=settings.bounce_domain,
     )
+
+
+def gate_of(settings: Settings, rules: MailRules | None = None) -> Gate:
+    """The gate before all mail."""
+    mail = mail_settings(settings, rules)
+    return Gate(mail.rules, settings.time_zone, settings.calendar(), lacking(mail))
+
+
+def bulk_mailer(
+    database: Database, transport: Transport, settings: Settings, rules: MailRules | None = None
+) -> BulkMailer:
+    """What sends broadcasts. It leaves a connection in four to journeys, whose mail never waits behind a broadcast."""
+    at_once = max(1, settings.smtp_connections * 3 // 4)
+    gate, clock = gate_of(settings, rules), settings.clock()
+    return BulkMailer(database, transport, gate, mail_settings(settings, rules), at_once=at_once, clock=clock)

@@ -16,6 +16,7 @@ from sqlmodel import Session, col, func
 
 from mebae.ab import Tried
 from mebae.broadcasts import BroadcastPlan
+from mebae.ledger import DIED
 from mebae.segments import Saved
 from mebae.store.segments import belongs
 from mebae.store.tables import Delivery, Lead
@@ -150,6 +151,13 @@ def refuse(
     values = {"status": DeliveryStatus.REFUSED, "reason": why, "next_at": None}
     done = session.execute(update(Delivery).where(*where).values(**values).execution_options(synchronize_session=False))
     return int(done.rowcount)  # type: ignore[attr-defined]
+
+
+def died(session: Session, run: int) -> None:
+    """No attempt is under way any more: what is in `data` was left by one that died."""
+    where = (col(Delivery.broadcast_id) == run, col(Delivery.status) == DeliveryStatus.DATA)
+    values = {"status": DeliveryStatus.UNKNOWN, "reason": DIED}
+    session.execute(update(Delivery).where(*where).values(**values).execution_options(synchronize_session=False))
 
 
 def due_now(session: Session, run: int, why: str, now: datetime) -> None:
