@@ -83,8 +83,8 @@ def _beginnings(day: date, start: int, tz: ZoneInfo) -> list[datetime]:
     are changed. What is none of it after all, `within` tells."""
     wall = datetime.combine(day, time(start // 60, start % 60), tzinfo=tz)
     found = {wall.replace(fold=fold).astimezone(UTC) for fold in (0, 1)}
-    midnight = datetime.combine(day, time(), tzinfo=tz).astimezone(UTC)
-    changed = _change(midnight - timedelta(hours=3), midnight + timedelta(hours=30), tz)
+    midnight, next_one = (datetime.combine(at, time(), tzinfo=tz).astimezone(UTC) for at in (day, day + _DAY))
+    changed = _change(midnight, next_one, tz)
     return sorted(found if changed is None else found | {changed})
 
 
