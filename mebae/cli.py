@@ -29,6 +29,9 @@ commands.add_typer(one_lead, name="lead")
 segments = typer.Typer(help="Saved conditions on leads, and who is in them.", invoke_without_command=True)
 commands.add_typer(segments, name="segments")
 
+suppressions = typer.Typer(help="Addresses that no marketing mail goes to, whatever a lead agreed to.", no_args_is_help=True)
+commands.add_typer(suppressions, name="suppressions")
+
 WorkflowId = Annotated[str, typer.Argument(help="As `starter.py list` and the Temporal UI show it: journey/…")]
 
 Who = Annotated[str, typer.Argument(metavar="EMAIL", help="The lead's address, its user id, or its number.")]
@@ -306,6 +309,86 @@ def why(
     from mebae.programs.why import show_why
 
     show_why(who, scenario, as_json=as_json)
+
+
+@commands.command()
+def consent(
+    who: Who,
+    basis: Annotated[
+        str | None,
+        typer.Option(help="On what ground it may be written to: consent, dealings, business-card or published-address."),
+    ] = None,
+    how: Annotated[str | None, typer.Option(help="How it was given: telephone, seminar, paper …")] = None,
+    wording: Annotated[str, typer.Option(metavar="TEXT", help="The words that the lead was shown or told.")] = "",
+    source: Annotated[str, typer.Option(help="Where: the fair, the list, the person who asked.")] = "",
+    date: Annotated[str | None, typer.Option(metavar="DATE", help="When (2026-04-01); now if left out.")] = None,
+    resubscribe: Annotated[
+        bool, typer.Option("--resubscribe", help="The lead itself asked for mail again, after it had unsubscribed.")
+    ] = False,
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="The lead wants no marketing mail; with --basis: only this ground is no longer so.")
+    ] = False,
+) -> None:
+    """Records that a lead may be written to, on what ground and how that came about; or takes it back. Without options: what is recorded.
+
+    A record is kept for MEBAE_CONSENT_YEARS after the last mail. Who unsubscribed gets no mail whatever is recorded.
+    """
+    from mebae.programs.consent import consent
+
+    consent(
+        who, basis=basis, how=how, wording=wording, source=source, date=date, resubscribe=resubscribe, withdrawn=withdraw
+    )
+
+
+@suppressions.command("list")
+def suppressions_list(
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many, the newest first.")] = 50,
+    reason: Annotated[str | None, typer.Option(help="Only these: unsubscribed, hard-bounce, complaint, …")] = None,
+) -> None:
+    """Lists the suppressed addresses with their reasons. Only hashes are kept; addresses are shown where a lead is known."""
+    from mebae.programs.suppressions import list_suppressions
+
+    list_suppressions(limit=limit, reason=reason)
+
+
+@suppressions.command("add")
+def suppressions_add(
+    addresses: Annotated[list[str], typer.Argument(metavar="EMAIL…", help="The addresses.")],
+    reason: Annotated[str, typer.Option(help="by-hand, unsubscribed, hard-bounce or complaint.")] = "by-hand",
+) -> None:
+    """Puts addresses on the list. It acts at once, also on mail that is on its way."""
+    from mebae.programs.suppressions import add_suppressions
+
+    add_suppressions(addresses, reason)
+
+
+@suppressions.command("lift")
+def suppressions_lift(addresses: Annotated[list[str], typer.Argument(metavar="EMAIL…", help="The addresses.")]) -> None:
+    """Takes addresses off the list. What a lead itself said (it unsubscribed) stays: only its own consent lifts that."""
+    from mebae.programs.suppressions import lift_suppressions
+
+    if not lift_suppressions(addresses):
+        raise typer.Exit(1)
+
+
+@suppressions.command("import")
+def suppressions_import(
+    file: Annotated[Path, typer.Argument(help="A CSV file or workbook with an address in each row, or a line each.")],
+    reason: Annotated[str, typer.Option(help="For rows that say none themselves.")] = "imported",
+    sheet: Annotated[str | None, typer.Option(help="Of a workbook: the sheet's name or number; else the first one.")] = None,
+) -> None:
+    """Puts every address of a file on the list, as when you come from another tool. The same file twice changes nothing."""
+    from mebae.programs.suppressions import import_suppressions
+
+    import_suppressions(file, reason, sheet)
+
+
+@suppressions.command("export")
+def suppressions_export(file: Annotated[Path, typer.Argument(help="The file to write, .csv or .xlsx by its name.")]) -> None:
+    """Writes the whole list: hash, reason and time, with the address where a lead is known."""
+    from mebae.programs.suppressions import export_suppressions
+
+    export_suppressions(file)
 
 
 @quarantine.command("list")

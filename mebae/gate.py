@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import insert
-from sqlmodel import Session
+from sqlmodel import Session, SQLModel
 
 from mebae.gating import Answer, GateFacts, GateRules, OnCap, decide
 from mebae.journey import PAUSED, Exited, Postponed, Refused
 from mebae.mailing import MailRules
 from mebae.resting import Place, close, exited
 from mebae.store.gate_facts import AskedDelivery, AskedLead, gather
-from mebae.store.tables import Delivery, GateRow, Lead
+from mebae.store.tables import Delivery, Lead
 from mebae.timing import Calendar
 from mebae.words import DeliveryKind, GateAnswer
 
@@ -92,14 +92,15 @@ def _record(session: Session, answered: Sequence[tuple[AskedDelivery, Answer]], 
         {
             "lead_id": delivery.lead_id, "entry": delivery.entry, "step": delivery.step, "visit": delivery.visit,
             "broadcast_id": delivery.broadcast_id, "delivery_id": delivery.id, "scope": delivery.scope, "mail": delivery.mail,
-            "attempt": delivery.attempt, "moment": moment, "answer": _word(answer),
+            "attempt": delivery.attempt, "moment": moment, "answer": str(_word(answer)),
             "reason": None if answer is None else answer.why,
             "until": answer.until if isinstance(answer, Postponed) else None, "asked_at": now,
         }
         for delivery, answer in answered
     ]  # fmt: skip
     if rows:
-        session.execute(insert(GateRow), rows)
+        # The table and not the class: as objects, rows with other empty columns become statements of their own.
+        session.execute(insert(SQLModel.metadata.tables["gate_answers"]), rows)
 
 
 def _word(answer: Answer) -> GateAnswer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -66,6 +67,7 @@ class Job:
 
 def jobs(settings: Settings) -> dict[str, Job]:
     """Every job, by name."""
+    from mebae.store import consents
     from mebae.store.mail_actions import forget_clients
     from mebae.store.scoring import refresh
     from mebae.store.visitors import purge
@@ -76,6 +78,10 @@ def jobs(settings: Settings) -> dict[str, Job]:
         Job("segments", "who has joined or left a segment", morning, sweep_segments),
         Job("scores", "scores that time has changed", Every(timedelta(minutes=10)), repeated(refresh, "scored")),
         Job("clients", "which visitor opened or clicked, once it is judged", morning, repeated(forget_clients, "forgotten")),
+        Job(
+            "consents", "old records of consent that nobody needs any more", morning,
+            repeated(partial(consents.purge, years=settings.consent_years), "removed"),
+        ),
         Job("visitors", "old visitors who never said who they are", morning, repeated(purge, "forgotten")),
     )
     return {job.name: job for job in all_of_them}

@@ -21,6 +21,7 @@ from mebae.clock import WorldClock
 from mebae.events import BY_VERB, IDENTIFIED, REQUESTED, canonical
 from mebae.http.body import HttpError, Unparsed
 from mebae.http.reading import address_of, came_from, made, path_of, storable, text_of
+from mebae.mailing import BASES
 from mebae.store.ingest import OUR_MESSAGE_IDS, ConsentGiven, Incoming
 from mebae.store.leads import LONGEST_ID, Who
 from mebae.store.traits import TooDeep, clean_text, field_of
@@ -46,6 +47,8 @@ _SAYS_WHO = frozenset({"track", "page", "screen"})
 _OF_COMPANIES = frozenset({"company", "industry", "company_size"})
 _OURS = frozenset({REQUESTED} | {BY_VERB[verb].name for verb in ("created", "imported", "stage_reached", "qualified", "joined")})
 """What becomes of leads is reckoned. Whoever could send it could start any scenario."""
+_OF_MAIL = frozenset(BY_VERB[verb].name for verb in ("unsubscribed", "unsubscribed_topic"))
+"""What the user's own systems may tell of a lead, and a page may not."""
 _NOT_FOR_VISITORS = frozenset({"score", "stage", "qualification"})
 _LONG_AGO = datetime(1990, 1, 1, tzinfo=UTC)
 _NO_TIME = timedelta(0)
@@ -169,7 +172,7 @@ class _Reader:
             Incoming,
             {
                 "message_id": _message_id(event),
-                "name": _NAMES.get(kind) or _event_name(event),
+                "name": _NAMES.get(kind) or _event_name(event, public=self._public),
                 "properties": storable(properties),
                 "occurred_at": self._occurred(event),
                 "received_at": self._received_at,
@@ -179,7 +182,7 @@ class _Reader:
                 "renames": not self._public,
                 "source": source,
                 "campaign": campaign,
-                "consent": None if self._public else _consent(context),
+                "consent": None if self._public else _consent(context, self._received_at),
             },
         )
 
@@ -225,7 +228,7 @@ def _is_large(event: dict[str, Any]) -> bool:
     return size > LARGEST_EVENT
 
 
-def _event_name(event: Mapping[str, Any]) -> str:
+def _event_name(event: Mapping[str, Any], *, public: bool) -> str:
     written = event.get("event")
     if not isinstance(written, str) or not (name := _canonical(written[: LONGEST_ID + 1])):
         raise _Bad('is a track without an event name: set "event"')
@@ -233,6 +236,8 @@ def _event_name(event: Mapping[str, Any]) -> str:
         raise _Bad(f"has an event name of more than {LONGEST_ID} characters")
     if name == IDENTIFIED:
         raise _Bad("has the event name of an identify: send an identify")
+    if public and name in _OF_MAIL:
+        raise _Bad("has the name of an event of mail, which needs the write key: with a page's key anybody could unsubscribe others")
     if name in _OURS:
         raise _Bad("has the name of an event that Mebae itself tells: send an identify with what changed")
     return name
@@ -313,8 +318,9 @@ def _of_company(event: Mapping[str, Any]) -> dict[str, Any]:
     return said
 
 
-def _consent(context: Mapping[str, Any]) -> ConsentGiven | None:
-    """That the lead agreed to get mail: `context.mebae.consent {how, source, wording}`, as our forms and backends say it."""
+def _consent(context: Mapping[str, Any], received_at: datetime) -> ConsentGiven | None:
+    """That the lead agreed to get mail: `context.mebae.consent {how, source, wording, basis, given_at}`, as our forms and
+    backends say it; or, with `withdrawn`, that it does so no more."""
     ours = context.get("mebae")
     said = ours.get("consent") if isinstance(ours, dict) else None
     if said is None:
@@ -322,7 +328,19 @@ def _consent(context: Mapping[str, Any]) -> ConsentGiven | None:
     how = text_of(said.get("how"), LONGEST_ID) if isinstance(said, dict) else ""
     if not how:
         raise _Bad('has a context.mebae.consent that does not say how it was given: set "how"')
-    return ConsentGiven(how=how, source=text_of(said.get("source"), LONGEST_ID), wording=text_of(said.get("wording"), 10_000))
+    assert isinstance(said, dict)
+    basis = text_of(said.get("basis"), LONGEST_ID)
+    if basis and basis not in BASES:
+        raise _Bad(f"has a context.mebae.consent with a basis that is none: write one of {', '.join(BASES)}, or leave it out")
+    given_at = None
+    if said.get("given_at") is not None:
+        given_at = _time(said["given_at"])
+        if given_at is None or given_at > received_at:
+            raise _Bad("has a context.mebae.consent whose given_at is no time up to now: write it like 2026-04-01T10:00:00+09:00")
+    return ConsentGiven(
+        how=how, source=text_of(said.get("source"), LONGEST_ID), wording=text_of(said.get("wording"), 10_000),
+        basis=basis, given_at=given_at, withdrawn=said.get("withdrawn") is True,
+    )  # fmt: skip
 
 
 def _page(properties: dict[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from sqlalchemy import delete, func, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, or_, select
 
 from mebae.mailing import BASES
-from mebae.store.tables import Consent
+from mebae.store.tables import Consent, Delivery, Lead, UtcDateTime
+from mebae.words import DeliveryKind
 
 LONGEST_WORDING = 10_000
 """Characters that are kept of the words shown."""
 LONGEST_NAME = 255
+BY_ITSELF = "form"
+"""How a consent is given by the lead itself: it ticked a box. Such a one lifts an unsubscribe of before."""
 
 
 class Given(NamedTuple):
@@ -77,6 +81,45 @@ def record_all(session: Session, given: Iterable[Given]) -> None:
         insert(Consent).on_conflict_do_nothing(index_elements=["cause"]),
         sorted(rows, key=lambda row: str(row["cause"])),
     )
+
+
+def withdraw(session: Session, lead_id: int, now: datetime, *, basis: str | None = None) -> int:
+    """Takes back the records of a lead, those of one ground or all; how many still held. They are kept, for they were true."""
+    statement = update(Consent).where(col(Consent.lead_id) == lead_id, col(Consent.withdrawn_at).is_(None))
+    if basis is not None:
+        statement = statement.where(col(Consent.basis) == basis)
+    session.flush()
+    result = session.execute(statement.values(withdrawn_at=now))
+    session.expire_all()
+    return int(result.rowcount)  # type: ignore[attr-defined]
+
+
+def purge(session: Session, now: datetime, most: int, *, years: float) -> int:
+    """Removes records that nobody needs any more, so many at most; how many.
+
+    A record is kept for so long after the last mail to the lead (特定電子メール法 第3条第2項 wants it kept; its ordinance a month
+    from the last mail, or a year after an order). One that still holds, of a lead that may be written to, is kept for ever.
+    """
+    before = now - timedelta(days=365.25 * years)
+    mailed = select(Delivery.id).where(
+        col(Delivery.lead_id) == col(Consent.lead_id),
+        Delivery.kind == DeliveryKind.MARKETING,
+        or_(col(Delivery.sent_at) > before, col(Delivery.data_at) > before),
+    )
+    over = or_(
+        col(Consent.withdrawn_at).is_not(None), col(Lead.erased_at).is_not(None), col(Lead.opted_out_at).is_not(None)
+    )
+    ended = func.coalesce(col(Consent.withdrawn_at), col(Lead.erased_at), col(Lead.opted_out_at), type_=UtcDateTime())
+    ids = session.exec(
+        select(Consent.id)
+        .join(Lead, col(Lead.id) == col(Consent.lead_id))
+        .where(over, col(Consent.given_at) < before, ended < before, ~mailed.exists())
+        .order_by(col(Consent.id))
+        .limit(most)
+    ).all()
+    if ids:
+        session.execute(delete(Consent).where(col(Consent.id).in_(ids)))
+    return len(ids)
 
 
 def consents_of(session: Session, lead_id: int) -> list[Consent]:

@@ -16,9 +16,9 @@ from sqlmodel import Session, col, select
 
 from mebae import scoring
 from mebae.events import BY_SALES, BY_VERB, IDENTIFIED, REQUESTED
-from mebae.store import visitors
+from mebae.store import suppressions, visitors
 from mebae.store.companies import companies_for
-from mebae.store.consents import Given, record_all
+from mebae.store.consents import BY_ITSELF, Given, basis_of, record_all
 from mebae.store.leads import Found, Who, apply_traits, gather, rename, settle
 from mebae.store.scoring import Touched, active_scoring, score_leads, stage_titles_of
 from mebae.store.tables import Event, Lead, VisitorEvent
@@ -27,6 +27,9 @@ from mebae.words import STAGE_TITLES
 
 CREATED = BY_VERB["created"].name
 CONTACTED = BY_VERB["contacted"].name
+UNSUBSCRIBED = BY_VERB["unsubscribed"].name
+UNSUBSCRIBED_TOPIC = BY_VERB["unsubscribed_topic"].name
+RESUBSCRIBED = BY_VERB["resubscribed"].name
 NOT_BY_THE_LEAD = frozenset(
     {IDENTIFIED, REQUESTED}
     | {BY_VERB[verb].name for verb in ("created", "imported", "stage_reached", "qualified", "joined", "contacted", *BY_SALES)}
@@ -55,8 +58,15 @@ class ConsentGiven(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     how: str
+    """`form` is its own word, and lifts an unsubscribe of before; everything else is what somebody says of it."""
     source: str = ""
     wording: str = ""
+    basis: str = ""
+    """One of `mebae.mailing.BASES`; by `how` if it is left out."""
+    given_at: AwareDatetime | None = None
+    """When, if not when the event occurred."""
+    withdrawn: bool = False
+    """The lead takes back what it agreed to: it wants no marketing mail."""
 
 
 class Incoming(BaseModel):
@@ -197,7 +207,10 @@ def _join(log: EventLog, lead: Lead, kept: Sequence[VisitorEvent], now: datetime
 def _store_one(log: EventLog, one: Incoming, its: Found, now: datetime) -> None:
     lead = its.lead
     _came_from(log, lead, one.source, one.campaign)
-    if one.consent is not None:
+    if one.consent is not None and one.consent.withdrawn:
+        log.opt_out(lead)
+        log.add(lead, f"unsubscribed:{one.message_id}", UNSUBSCRIBED, {"how": one.consent.how}, one.occurred_at, one.received_at)
+    elif one.consent is not None:
         log.consent(lead, one.consent, one.occurred_at, one.message_id)
     if one.name == IDENTIFIED:
         reading = read_traits(one.traits, stages=log.stages)
@@ -211,6 +224,10 @@ def _store_one(log: EventLog, one: Incoming, its: Found, now: datetime) -> None:
         return
     if its.learned:
         log.changed(lead, its.learned)
+    if one.name == UNSUBSCRIBED:  # the user's own systems have a page for it too
+        log.opt_out(lead)
+    elif one.name == UNSUBSCRIBED_TOPIC and isinstance(topic := one.properties.get("topic"), str):
+        log.opt_out(lead, topic)
     log.add(lead, one.message_id, one.name, one.properties, one.occurred_at, one.received_at)
 
 
@@ -246,6 +263,8 @@ class EventLog:
         self._now = now
         self._rows: list[dict[str, Any]] = []
         self._consents: list[Given] = []
+        self._no_longer: list[tuple[Lead, str | None]] = []
+        self._again: list[tuple[Lead, datetime]] = []
         self._touched: dict[int, Touched] = {}
         self.scores = False
         """Whether there is a model, so that scores are reckoned and not told."""
@@ -303,10 +322,28 @@ class EventLog:
         self.add(lead, f"lead-changed:{lead.id}:{lead.last_seq + 1}", IDENTIFIED, change(changed))
         self.touch(lead, changed)
 
-    def consent(self, lead: Lead, given: ConsentGiven, at: datetime, cause: str) -> None:
-        """A consent that an event brought."""
+    def consent(self, lead: Lead, given: ConsentGiven, at: datetime, cause: str, *, lifts: bool | None = None) -> None:
+        """A consent that an event brought. One that the lead itself gave, later than it unsubscribed, lifts that.
+
+        `lifts`: whether it is such a one, where somebody says so; else by how it was given.
+        """
         assert lead.id is not None
-        self._consents.append(Given(lead.id, at, given.how, given.source, given.wording, cause))
+        given_at = min(given.given_at or at, self._now)
+        one = Given(lead.id, given_at, given.how, given.source, given.wording, cause, given.basis or basis_of(given.how))
+        self._consents.append(one)
+        if one.basis != "consent" or not (given.how == BY_ITSELF if lifts is None else lifts):
+            return
+        self._again.append((lead, given_at))
+        if lead.opted_out_at is not None and given_at > lead.opted_out_at:
+            lead.opted_out_at, lead.updated_at = None, self._now
+            said = {"how": given.how, "source": given.source}
+            self.add(lead, f"resubscribed:{lead.id}:{lead.last_seq + 1}", RESUBSCRIBED, said)
+
+    def opt_out(self, lead: Lead, topic: str | None = None) -> None:
+        """The lead wants no more marketing mail, or none of one topic. The event that says so is added by the caller."""
+        if topic is None and lead.opted_out_at is None:
+            lead.opted_out_at, lead.updated_at = self._now, self._now
+        self._no_longer.append((lead, topic))
 
     def write(self, session: Session) -> None:
         """Writes leads and events. `IntegrityError` if another connection stored one of the message ids: see `leads.settle`."""
@@ -326,6 +363,15 @@ class EventLog:
         if self._rows:
             session.execute(insert(Event), self._rows)
         record_all(session, self._consents)
+        for lead, given_at in self._again:
+            if lead.email is not None:
+                suppressions.lift_for_consent(session, lead.email, given_at)
+        for lead, topic in self._no_longer:
+            assert lead.id is not None
+            if topic is not None:
+                suppressions.choose_topic(session, lead.id, topic, wanted=False, now=self._now)
+            elif lead.email is not None:
+                suppressions.add(session, lead.email, "unsubscribed", self._now)
 
     def _touch(self, lead: Lead) -> Touched:
         assert lead.id is not None

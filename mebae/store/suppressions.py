@@ -24,6 +24,7 @@ from mebae.store.tables import Delivery, Lead, Suppression, TopicChoice, Workspa
 
 Reason = Literal["unsubscribed", "hard-bounce", "soft-bounces", "complaint", "erased", "by-hand", "imported"]
 REASONS: tuple[str, ...] = get_args(Reason)
+LIFTED_BY_CONSENT: tuple[Reason, ...] = ("unsubscribed", "erased")
 STRENGTH = ("unsubscribed", "imported", "by-hand", "soft-bounces", "hard-bounce", "complaint", "erased")
 """Of two reasons the later one of these is kept: a lead that agrees again lifts an unsubscribe and nothing else."""
 
@@ -86,6 +87,14 @@ def lift(session: Session, address: str, *, only: Reason | None = None) -> Suppr
     return found
 
 
+def lift_for_consent(session: Session, address: str, given_at: datetime) -> bool:
+    """What the lead's own later consent lifts: that it unsubscribed, or was erased. Never a bounce or a complaint."""
+    found = find(session, address)
+    if found is None or found.reason not in LIFTED_BY_CONSENT or given_at <= found.at:
+        return False
+    return lift(session, address) is not None
+
+
 def find(session: Session, address: str) -> Suppression | None:
     """The address's entry."""
     return session.get(Suppression, address_hash(salt_of(session), address), populate_existing=True)
@@ -106,7 +115,7 @@ def unsubscribe(
     `Topic Unsubscribed`. The lead is locked by the caller. `delivery`: the mail by which it said so; `how`: `link`,
     `one-click`, `mail`, `preferences`, `by-hand`, `api`.
     """
-    from mebae.store.ingest import EventLog  # which itself lifts what a consent lifts
+    from mebae.store.ingest import EventLog  # it uses this module itself
 
     assert lead.id is not None
     log = EventLog(now)
