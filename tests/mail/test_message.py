@@ -11,6 +11,8 @@ from email.message import EmailMessage
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mebae.mail.message import ADDRESS_INVALID, address_spec, build, message_id
 from mebae.mail.rendering import BrokenMail, Rendered, Sender
@@ -106,6 +108,56 @@ def test_text_comes_before_html_and_both_decode() -> None:
         "CRLF inside too"
     )
     assert read["Date"].datetime == NOW
+
+
+def test_plain_ascii_is_sent_as_it_is() -> None:
+    """Filters count text that is hidden in base64 without need against its sender."""
+    rendered = Rendered("Hello", "", "<p>Hello</p>\n", "Hello\n.dot", "product", SENDER)
+    message = build(rendered, to="taro@example.jp", to_name=None, sender=SENDER, message_id=ID, date=NOW)
+    assert b"\r\n\r\nHello\r\n.dot\r\n--=_" in message
+    assert [part["Content-Transfer-Encoding"] for part in parsed(message).iter_parts()] == ["7bit", "7bit"]
+
+
+@pytest.mark.parametrize("text", ["x" * 999, "a\nFrom the start\nb", "a\x00b", "=_" + ID])
+def test_ascii_that_would_not_arrive_as_it_is_goes_in_base64(text: str) -> None:
+    rendered = Rendered("Hello", "", "<p>x</p>", text, "product", SENDER)
+    message = build(rendered, to="taro@example.jp", to_name=None, sender=SENDER, message_id=ID, date=NOW)
+    plain = next(iter(parsed(message).iter_parts()))
+    assert plain.get_payload(decode=True) == text.replace("\n", "\r\n").encode()
+    assert max(map(len, message.split(b"\r\n"))) <= 998
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=400)
+FIELDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=200)
+
+
+@given(subject=FIELDS, name=FIELDS, plain=TEXTS, page=TEXTS, scope=FIELDS)
+def test_whatever_is_written_comes_back_by_a_parser_that_did_not_write_it(
+    subject: str, name: str, plain: str, page: str, scope: str
+) -> None:
+    rendered = Rendered(subject, "", page, plain, "", SENDER)
+    message = build(
+        rendered, to="taro@example.jp", to_name=name, sender=SENDER, message_id=ID, date=NOW, headers=[("X-Mebae-Scenario", scope)]
+    )
+    assert message.isascii()
+    assert b"\n" not in message.replace(b"\r\n", b"")
+    assert max(map(len, message.split(b"\r\n"))) <= 998
+    headers = raw_headers(message)
+    assert decoded(headers["Subject"]).strip(" ") == subject.strip(" ")
+    assert decoded(headers["X-Mebae-Scenario"]).strip(" ") == scope.strip(" ")
+    read = message_from_bytes(message, policy=policy.compat32)
+    for part, written in zip(read.get_payload(), (plain, page), strict=True):  # type: ignore[arg-type]
+        lines = written.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
+        got = part.get_payload(decode=True).decode()  # type: ignore[union-attr]
+        assert got.removesuffix("\r\n") == lines.removesuffix("\r\n")
+
+
+@pytest.mark.parametrize("field", ["subject", "name", "text"])
+def test_half_a_character_is_refused_and_not_sent_as_something_else(field: str) -> None:
+    half = {"subject": "x", "name": "x", "text": "x"} | {field: "a\ud83d"}
+    rendered = Rendered(half["subject"], "", "<p>x</p>", half["text"], "", SENDER)
+    with pytest.raises(BrokenMail):
+        build(rendered, to="taro@example.jp", to_name=half["name"], sender=SENDER, message_id=ID, date=NOW)
 
 
 @pytest.mark.parametrize("length", [40, 76, 77, 78, 200, 400])
