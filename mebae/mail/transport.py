@@ -31,6 +31,7 @@ from aiosmtplib import SMTP, SMTPException, SMTPHeloError, SMTPResponseException
 
 from mebae.errors import MailServerUnavailable, RecipientRefused
 from mebae.mail.message import address_spec
+from mebae.mail.smtp_line import LOST, LineBroken, Reply, SmtpLine, taken_over
 
 log = structlog.get_logger()
 
@@ -109,7 +110,7 @@ class SmtpTransport:
         self._username, self._password = username, password
         self._helo, self._tls_context = helo, tls_context
         self._slots = asyncio.Semaphore(connections)
-        self._idle: list[tuple[SMTP, float]] = []
+        self._idle: list[tuple[SmtpLine, float]] = []
         self._closed = False
 
     async def deliver(
@@ -127,23 +128,21 @@ class SmtpTransport:
         except TimeoutError:
             raise RelayUnavailable("every connection to the mail server was busy") from None
         try:
-            client = await self._opened(sender)
+            line = await self._addressed(f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>")
             clean = False
             try:
-                await self._exchange(client, "RCPT", f"TO:<{recipient}>", ok=(250, 251, 252))
                 await before_data()
-                receipt = await self._data(client, body)
+                receipt = await self._data(line, body)
                 clean = True
                 return receipt
             except (RelayRefused, RelayUnavailable) as fault:
-                # A definite no leaves the connection in order, but for 421, which announces its end.
-                clean = fault.raw[:1] in "45" and not fault.raw.startswith("421") and await self._reset(client)
+                clean = await self._after(line, fault)
                 raise
             except Exception:  # the caller's own no: withdraw the envelope and keep the line
-                clean = await self._reset(client)
+                clean = await self._reset(line)
                 raise
             finally:
-                self._put_back(client, clean)
+                self._put_back(line, clean)
         finally:
             self._slots.release()
 
@@ -151,41 +150,50 @@ class SmtpTransport:
         """Says goodbye on idle connections; the others close when their delivery ends."""
         self._closed = True
         idle, self._idle = self._idle, []
-        await asyncio.gather(*(self._quit(client) for client, _ in idle))
+        await asyncio.gather(*(self._quit(line) for line, _ in idle))
 
-    async def _opened(self, sender: str) -> SMTP:
-        """A connection on which MAIL was accepted. One that died in the pool is replaced once, without a word."""
+    async def _addressed(self, mail: str, rcpt: str) -> SmtpLine:
+        """A connection on which sender and recipient were accepted. One that died in the pool is replaced once, without a word."""
         while self._idle:
-            client, since = self._idle.pop()
-            if not client.is_connected or time.monotonic() - since > IDLE_SECONDS:
-                client.close()
+            line, since = self._idle.pop()
+            if not line.is_open or time.monotonic() - since > IDLE_SECONDS:
+                line.close()
                 continue
             try:
-                await self._mail(client, sender)
-                return client
-            except RelayUnavailable as fault:
-                client.close()
-                if not fault.raw.startswith(("421", "lost")):
-                    raise
+                await self._address(line, mail, rcpt)
+                return line
+            except _Gone:
                 break
-            except BaseException:
-                client.close()
-                raise
-        client = await self._connected()
+        line = await self._connected()
         try:
-            await self._mail(client, sender)
-        except BaseException:
-            client.close()
+            await self._address(line, mail, rcpt)
+        except _Gone as gone:
+            raise RelayUnavailable(gone.raw) from None
+        return line
+
+    async def _address(self, line: SmtpLine, mail: str, rcpt: str) -> None:
+        """Sender and recipient, in one go if the server takes them so. The line is put back or closed if that fails."""
+        try:
+            if line.pipelining:
+                # A recipient of a refused sender is refused too, and that is no news.
+                said = await self._say(line, f"{mail}\r\n{rcpt}\r\n", "MAIL", "RCPT")
+                _expect(said[0], at="MAIL")
+                _expect(said[1], at="RCPT")
+                return
+            for words, at in ((mail, "MAIL"), (rcpt, "RCPT")):
+                [reply] = await self._say(line, f"{words}\r\n", at)
+                _expect(reply, at=at)
+        except (RelayRefused, RelayUnavailable) as fault:
+            self._put_back(line, await self._after(line, fault))
             raise
-        return client
+        except BaseException:
+            line.close()
+            raise
 
-    async def _mail(self, client: SMTP, sender: str) -> None:
-        await self._exchange(client, "MAIL", f"FROM:<{sender}>", ok=(250,))
-
-    async def _connected(self) -> SMTP:
+    async def _connected(self) -> SmtpLine:
         client = SMTP(
             hostname=self.host, port=self.port, timeout=self.timeout, local_hostname=await self._greeting(),
-            use_tls=self.tls == "tls", start_tls=self.tls == "starttls", tls_context=self._tls_context,
+            use_tls=self.tls == "tls", start_tls=self.tls == "starttls", tls_context=await self._trust(),
             username=self._username, password=self._password,
         )  # fmt: skip
         try:
@@ -196,6 +204,8 @@ class SmtpTransport:
                         await client.ehlo()
                     except SMTPHeloError:
                         await client.helo()
+            if client.transport is None or not client.is_connected:
+                raise SMTPServerDisconnected("gone after the greeting")
         except BaseException as error:
             client.close()
             if isinstance(error, SMTPResponseException):
@@ -205,7 +215,13 @@ class SmtpTransport:
             if isinstance(error, SMTPException | OSError | ValueError):
                 raise RelayUnavailable(f"cannot connect: {error}") from None
             raise
-        return client
+        return taken_over(client.transport, pipelining=client.supports_extension("pipelining"))
+
+    async def _trust(self) -> ssl.SSLContext | None:
+        """Made once: reading the system's authorities takes a while."""
+        if self._tls_context is None and self.tls != "none":
+            self._tls_context = await asyncio.to_thread(ssl.create_default_context)
+        return self._tls_context
 
     async def _greeting(self) -> str:
         if not self._helo:
@@ -218,73 +234,87 @@ class SmtpTransport:
                 self._helo = self._helo if re.fullmatch(r"[A-Za-z0-9.-]+", self._helo) else "localhost"
         return self._helo
 
-    async def _exchange(self, client: SMTP, *command: str, ok: tuple[int, ...]) -> Receipt:
-        verb = command[0]
+    async def _say(self, line: SmtpLine, words: str, *at: str) -> list[Reply]:
+        """Words before the message's bytes, one reply for each name in `at`."""
         try:
-            reply = await client.execute_command(*(part.encode("ascii") for part in command), timeout=self.timeout)
-        except SMTPServerDisconnected:
-            raise RelayUnavailable(f"lost the connection at {verb}") from None
-        except TimeoutError:
-            raise RelayUnavailable(f"timed out at {verb}") from None
-        except SMTPResponseException as error:
-            raise RelayUnavailable(f"unreadable answer to {verb}: {error.message}") from None
-        except (SMTPException, OSError) as error:
-            raise RelayUnavailable(f"lost the connection at {verb}: {error}") from None
-        if reply.code not in ok:
-            _refuse(reply.code, reply.message)
-        return Receipt(reply.code, reply.message)
+            return await line.say(words.encode("ascii"), replies=len(at), within=self.timeout)
+        except LineBroken as broken:
+            for reply, where in zip(broken.replies, at, strict=False):
+                _expect(reply, at=where)
+            where = at[len(broken.replies)]
+            raw = f"{broken} at {where}"
+            raise (_Gone(raw) if where == "MAIL" and str(broken) == LOST else RelayUnavailable(raw)) from None
 
-    async def _data(self, client: SMTP, body: bytes) -> Receipt:
-        await self._exchange(client, "DATA", ok=(354,))
+    async def _data(self, line: SmtpLine, body: bytes) -> Receipt:
+        [may] = await self._say(line, "DATA\r\n", "DATA")
+        _expect(may, at="DATA")
+        if not line.is_open:
+            raise RelayUnavailable(f"{LOST} at DATA")
         # From here on silence is no answer: the server may have the message.
-        protocol = client.protocol
-        if protocol is None:
-            raise RelayUnavailable("lost the connection at DATA")
         try:
-            protocol.write(body)
-            reply = await protocol.read_response(timeout=self.timeout)
-        except TimeoutError:
-            raise RelayUnavailable("timed out after the message", after_data=True) from None
-        except SMTPResponseException as error:
-            raise RelayUnavailable(f"unreadable answer to the message: {error.message}", after_data=True) from None
-        except (SMTPException, OSError) as error:
-            raise RelayUnavailable(f"lost the connection after the message: {error}", after_data=True) from None
+            [reply] = await line.say(body, replies=1, within=self.timeout)
+        except LineBroken as broken:
+            raise RelayUnavailable(f"{broken} after the message", after_data=True) from None
         if not 200 <= reply.code < 300:
-            _refuse(reply.code, reply.message, after_data=not 400 <= reply.code < 600)
-        return Receipt(reply.code, reply.message)
+            _refuse(reply, after_data=not 400 <= reply.code < 600)
+        return Receipt(reply.code, reply.text)
 
-    async def _reset(self, client: SMTP) -> bool:
+    async def _after(self, line: SmtpLine, fault: RelayRefused | RelayUnavailable) -> bool:
+        """Whether a line may be used again. A definite no leaves it in order, but for 421, which announces its end."""
+        return fault.raw[:1] in ("4", "5") and not fault.raw.startswith("421") and await self._reset(line)
+
+    async def _reset(self, line: SmtpLine) -> bool:
         try:
-            await client.rset(timeout=min(self.timeout, _RSET_SECONDS))
-        except (SMTPException, OSError):
+            [reply] = await line.say(b"RSET\r\n", replies=1, within=min(self.timeout, _RSET_SECONDS))
+        except LineBroken:
             return False
-        return True
+        return reply.code == 250
 
-    def _put_back(self, client: SMTP, clean: bool) -> None:
-        if clean and client.is_connected and not self._closed:
-            self._idle.append((client, time.monotonic()))
+    def _put_back(self, line: SmtpLine, clean: bool) -> None:
+        if clean and line.is_open and not self._closed:
+            self._idle.append((line, time.monotonic()))
         else:
-            client.close()
+            line.close()
 
-    async def _quit(self, client: SMTP) -> None:
-        with suppress(SMTPException, OSError):
-            await client.quit(timeout=min(self.timeout, _RSET_SECONDS))
-        client.close()
+    async def _quit(self, line: SmtpLine) -> None:
+        with suppress(LineBroken):
+            await line.say(b"QUIT\r\n", replies=1, within=min(self.timeout, _RSET_SECONDS))
+        line.close()
 
 
-def _refuse(code: int, message: str, *, after_data: bool = False) -> NoReturn:
-    raw = f"{code} {message}".strip()
-    if 500 <= code < 600 and code not in _LOGIN_FIRST:
-        raise RelayRefused(raw)
-    raise RelayUnavailable(raw, after_data=after_data)
+class _Gone(Exception):
+    """The connection ended before anything was said on it: another one may do."""
+
+    def __init__(self, raw: str) -> None:
+        self.raw = raw
+
+
+_FINE = {"MAIL": (250,), "RCPT": (250, 251, 252), "DATA": (354,)}
+
+
+def _expect(reply: Reply, *, at: str) -> None:
+    if reply.code == 421 and at == "MAIL":
+        raise _Gone(str(reply))
+    if reply.code not in _FINE[at]:
+        _refuse(reply)
+
+
+def _refuse(reply: Reply, *, after_data: bool = False) -> NoReturn:
+    if 500 <= reply.code < 600 and reply.code not in _LOGIN_FIRST:
+        raise RelayRefused(str(reply))
+    raise RelayUnavailable(str(reply), after_data=after_data)
 
 
 def _stuffed(message: bytes) -> bytes:
     """The message as DATA wants it: CRLF everywhere, leading dots doubled, the final dot."""
-    lines = re.sub(rb"\r\n|\r|\n", b"\r\n", message)
-    if not lines.endswith(b"\r\n"):
-        lines += b"\r\n"
-    return re.sub(rb"(?m)^\.", b"..", lines) + b".\r\n"
+    ends = message.count(b"\r\n")
+    if not ends == message.count(b"\n") == message.count(b"\r"):
+        message = re.sub(rb"\r\n|\r|\n", b"\r\n", message)
+    if not message.endswith(b"\r\n"):
+        message += b"\r\n"
+    if message.startswith(b"."):
+        message = b"." + message
+    return message.replace(b"\r\n.", b"\r\n..") + b".\r\n"
 
 
 async def look_for_mail_server(host: str, port: int) -> None:

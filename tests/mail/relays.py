@@ -12,6 +12,8 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 HANG = "hang"
 DROP = "drop"
+OFFERS: list[str] = []
+"""What every relay announces; a test that concerns all servers sets it."""
 
 
 class Relay:
@@ -28,6 +30,8 @@ class Relay:
         self.log: list[str] = []
         self.mails: list[tuple[str, str, bytes]] = []
         self.lines: list[_Line] = []
+        self.offers: list[str] = []
+        """Extensions that it announces beyond those that aiosmtpd does, such as PIPELINING."""
         self.cut_body = False
         """Drop the line in the middle of the message's bytes."""
 
@@ -97,6 +101,12 @@ class _Handler:
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
 
+    async def handle_EHLO(
+        self, _server: _Line, session: Session, _envelope: Envelope, host: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = host
+        return [responses[0], *(f"250-{offer}" for offer in self.relay.offers), *responses[1:]]
+
     async def handle_MAIL(
         self, server: _Line, _session: Session, envelope: Envelope, address: str, _options: Any
     ) -> str:
@@ -132,6 +142,7 @@ async def relay(
 ) -> AsyncIterator[Relay]:
     """A server on a free port; it plays fair until its `script` says otherwise."""
     it = Relay()
+    it.offers = list(OFFERS)
     loop = asyncio.get_running_loop()
 
     def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:

@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from mebae.errors import MailServerUnavailable, RecipientRefused
 from mebae.mail.message import ADDRESS_INVALID
 from mebae.mail.rendering import BrokenMail
 from mebae.mail.transport import RelayRefused, RelayUnavailable, SmtpTransport, Transport
+from tests.mail import relays
 from tests.mail.relays import DROP, HANG, Relay, relay
 
 MESSAGE = b"From: a@example.com\r\nTo: taro@example.jp\r\nSubject: x\r\n\r\n.dot\r\n..two\r\nend" + b"\r\nx" * 50
@@ -31,6 +32,12 @@ async def sending(at: Relay, **more: Any) -> AsyncIterator[SmtpTransport]:
         yield transport
     finally:
         await transport.aclose()
+
+
+@pytest.fixture(params=["one command at a time", "pipelining"], autouse=True)
+def offers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fault, with servers of both kinds."""
+    monkeypatch.setattr(relays, "OFFERS", ["PIPELINING"] if request.param == "pipelining" else [])
 
 
 async def nothing() -> None:
@@ -305,3 +312,71 @@ async def test_starttls_is_insisted_on() -> None:
         with pytest.raises(RelayUnavailable):
             await send(transport)
     assert at.mails == []
+
+
+async def test_a_goodbye_that_nobody_asked_for_is_no_answer_to_the_next_mail() -> None:
+    async with relay() as at, sending(at) as transport:
+        await send(transport)
+        line = at.lines[0].transport
+        assert line is not None
+        line.write(b"421 4.4.2 idle too long\r\n")
+        await asyncio.sleep(0.05)
+        await send(transport)
+        assert at.connections == 2
+    assert len(at.mails) == 2
+
+
+@asynccontextmanager
+async def by_hand(*answers: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """A server that greets, announces PIPELINING, and then answers each piece that arrives with the next of these."""
+    heard: list[bytes] = []
+    over: list[asyncio.Event] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        over.append(asyncio.Event())
+        for answer in (b"220 hello\r\n", b"250-hello\r\n250-SIZE 1000\r\n250 PIPELINING\r\n", *answers):
+            writer.write(answer)
+            if not (piece := await reader.read(65536)):
+                break
+            heard.append(piece)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        over[-1].set()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], heard
+    finally:
+        server.close()
+        for one in over:
+            await one.wait()
+
+
+async def test_sender_and_recipient_go_in_one_piece_where_the_server_takes_that() -> None:
+    answers = (b"250 ok\r\n250-2.1.5 fine\r\n250 go on\r\n", b"354 please\r\n", b"250 taken\r\n")
+    async with by_hand(*answers) as (port, heard):
+        transport = SmtpTransport("127.0.0.1", port, timeout=2.0)
+        assert await send(transport) == (250, "taken")
+        await transport.aclose()
+    assert heard[1] == b"MAIL FROM:<bounce@example.com>\r\nRCPT TO:<taro@example.jp>\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answers", "raw"),
+    [
+        ((b"hello?\r\n",), "unreadable answer at MAIL"),
+        ((b"250 ok\r\n250 ok\r\n250 and more\r\n",), "lost the connection"),
+        ((b"250-" + b"x" * 40_000 + b"\r\n",), "unreadable answer at MAIL"),
+        ((b"250 ok\r\n451 4.2.0 later\r\n",), "451 4.2.0 later"),
+        ((b"451 4.2.0 later\r\n503 mail first\r\n",), "451 4.2.0 later"),
+    ],
+)
+async def test_servers_that_say_too_much_or_nonsense(answers: tuple[bytes, ...], raw: str) -> None:
+    async with by_hand(*answers) as (port, _):
+        transport = SmtpTransport("127.0.0.1", port, timeout=0.5)
+        with pytest.raises(RelayUnavailable) as away:
+            await send(transport)
+        assert away.value.raw.startswith(raw)
+        assert not away.value.after_data
+        await transport.aclose()
