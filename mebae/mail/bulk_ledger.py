@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple, TypeVar
@@ -119,7 +119,7 @@ class BulkLedger:
         leads = lock_leads(session, ids)
         known = {row.lead_id: row for row in of_broadcast(session, broadcast, ids)}
         stands = [Stand(id, MISSING) for id in sorted(set(ids) - {lead.id for lead in leads if lead.id is not None})]
-        closed = _closed(session, broadcast, now)
+        closed = _closed(session, [broadcast], now).get(broadcast)
         if closed is not None:
             until = closed.until if isinstance(closed, Postponed) else None
             return Slice([], stands + [_stand(known.get(lead.id or 0), lead.id or 0, until) for lead in leads])
@@ -184,12 +184,13 @@ class BulkLedger:
         leads = lock_for_gate(session, [ask.taken.row.lead_id for ask in asks])
         rows = rows_of(session, [ask.taken.row.id for ask in asks])
         now = max(ask.now for ask in asks)
+        closed = _closed(session, [row.broadcast_id for row in rows.values()], now)
         stands: dict[int, Stand | None] = {}
         entering, moves = [], []
         for ask in asks:
             row, lead = rows[ask.taken.row.id], leads[ask.taken.row.lead_id]
             if isinstance(ask, Concluding):
-                move, stands[row.id] = self._concluded(session, row, lead, ask)
+                move, stands[row.id] = self._concluded(row, lead, ask, ended=isinstance(closed.get(row.broadcast_id), Refused))
                 moves.append((row.id, move))
             elif row.status == DeliveryStatus.CLAIMED and row.attempt == ask.taken.row.attempt:
                 entering.append((ask, lead, row))
@@ -198,21 +199,25 @@ class BulkLedger:
                 stands[row.id] = Stand(row.lead_id, row.status if over else SUPERSEDED)
         write_moves(session, moves)
         if entering:
-            stands |= self._enter(session, entering, now)
+            stands |= self._enter(session, entering, closed, now)
         return [stands[ask.taken.row.id] for ask in asks]
 
     def _enter(
-        self, session: Session, entering: Sequence[tuple[Entering, LockedLead, Row]], now: datetime
+        self,
+        session: Session,
+        entering: Sequence[tuple[Entering, LockedLead, Row]],
+        closed: Mapping[int, Refused | Postponed],
+        now: datetime,
     ) -> dict[int, Stand | None]:
         stands: dict[int, Stand | None] = {}
         open_: list[tuple[Entering, LockedLead, Row]] = []
         moves = []
         for ask, lead, row in entering:
-            closed = _closed(session, row.broadcast_id, now)
-            if closed is None:
+            no = closed.get(row.broadcast_id)
+            if no is None:
                 open_.append((ask, lead, row))
             else:
-                move, stand = _turned_away(row, closed)
+                move, stand = _turned_away(row, no)
                 moves.append((row.id, move))
                 stands[row.id] = stand
         write_moves(session, moves)
@@ -228,11 +233,11 @@ class BulkLedger:
         entered = ledger.enter_data(session, [(row.id, row.attempt) for _, row in may], now)
         return stands | {row.id: None if row.id in entered else Stand(row.lead_id, SUPERSEDED) for _, row in may}
 
-    def _concluded(self, session: Session, row: Row, lead: LockedLead, ask: Concluding) -> tuple[ledger.Move, Stand]:
+    def _concluded(self, row: Row, lead: LockedLead, ask: Concluding, *, ended: bool) -> tuple[ledger.Move, Stand]:
         fate, gone = ask.fate, None
         if lead.erased_at is not None:  # what the server said names the address, which is wiped
             fate, gone = replace(fate, raw=None), "erased"
-        elif fate.kind == "later" and isinstance(_closed(session, row.broadcast_id, ask.now), Refused):
+        elif ended and fate.kind == "later":
             gone = ENDED
         came = ledger.conclude(
             row, ask.taken.row.attempt, fate, policy=self._settings.policy, clock=self._clock, now=ask.now, gone=gone
@@ -256,12 +261,16 @@ class BulkLedger:
         return may, stands
 
 
-def _closed(session: Session, broadcast: int, now: datetime) -> Refused | Postponed | None:
-    """Whether the broadcast itself stops its mails: by an end for ever, by a pause for now."""
-    row = session.get_one(Broadcast, broadcast)
-    if row.status in ("done", "ended"):
-        return Refused(ENDED)
-    return Postponed(now + PAUSED_FOR, PAUSED) if row.paused else None
+def _closed(session: Session, broadcasts: Iterable[int], now: datetime) -> dict[int, Refused | Postponed]:
+    """The broadcasts, of these, that stop their mails themselves: by an end for ever, by a pause for now."""
+    query = select(Broadcast.id, Broadcast.status, Broadcast.paused).where(col(Broadcast.id).in_(set(broadcasts)))
+    closed: dict[int, Refused | Postponed] = {}
+    for id, status, paused in session.exec(query):
+        if status in ("done", "ended"):
+            closed[id or 0] = Refused(ENDED)
+        elif paused:
+            closed[id or 0] = Postponed(now + PAUSED_FOR, PAUSED)
+    return closed
 
 
 def _turned_away(row: Row, answer: Refused | Postponed | Exited) -> tuple[ledger.Move, Stand]:

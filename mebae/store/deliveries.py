@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table, bindparam, insert, update
+from sqlalchemy import select as sa_select
 from sqlmodel import Session, col, select
 
 from mebae.store.tables import Delivery, Lead
@@ -63,7 +64,14 @@ class LockedLead(NamedTuple):
     erased_at: datetime | None
 
 
-_LEAD = [col(getattr(Lead, name)) for name in LockedLead._fields]
+_LEADS: Table = Lead.__table__  # type: ignore[attr-defined]
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+# Made once, and on the tables themselves: to build them anew and to look through the ORM costs more than to carry them out.
+_LOCKED = (
+    sa_select(*(_LEADS.c[name] for name in LockedLead._fields)).where(_LEADS.c.id.in_(_IDS)).order_by(_LEADS.c.id)
+).with_for_update()
+_ROWS = sa_select(*_COLUMNS).where(TABLE.c.id.in_(_IDS))
+_OF_BROADCAST = sa_select(*_COLUMNS).where(TABLE.c.broadcast_id == bindparam("broadcast"), TABLE.c.lead_id.in_(_IDS))
 
 
 def lock_leads(session: Session, ids: Iterable[int]) -> list[Lead]:
@@ -75,27 +83,26 @@ def lock_leads(session: Session, ids: Iterable[int]) -> list[Lead]:
 
 def lock_for_gate(session: Session, ids: Iterable[int]) -> dict[int, LockedLead]:
     """The same, and only what the gate asks of them."""
-    query = select(*_LEAD).where(col(Lead.id).in_(sorted(set(ids)))).order_by(col(Lead.id))
-    return {row[0]: LockedLead(*row) for row in session.execute(query.with_for_update())}
+    found = session.connection().execute(_LOCKED, {"ids": sorted(set(ids))})
+    return {row[0]: LockedLead(*row) for row in found}
 
 
 def of_broadcast(session: Session, broadcast: int, leads: Iterable[int]) -> list[Row]:
     """The deliveries of a broadcast to these leads."""
-    query = select(*_COLUMNS).where(TABLE.c.broadcast_id == broadcast, TABLE.c.lead_id.in_(list(leads)))
-    return [Row(*row) for row in session.execute(query)]
+    found = session.connection().execute(_OF_BROADCAST, {"broadcast": broadcast, "ids": list(leads)})
+    return [Row(*row) for row in found]
 
 
 def rows_of(session: Session, ids: Iterable[int]) -> dict[int, Row]:
     """Deliveries by their numbers."""
-    query = select(*_COLUMNS).where(TABLE.c.id.in_(list(ids)))
-    return {row[0]: Row(*row) for row in session.execute(query)}
+    return {row[0]: Row(*row) for row in session.connection().execute(_ROWS, {"ids": list(ids)})}
 
 
 def insert_rows(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     """New rows, each with the same columns; those left out have their defaults."""
     if rows:
         defaults: dict[str, Any] = {"step": "", "visit": 1, "failures": 0, "forms": []}
-        session.execute(insert(TABLE), [{**defaults, **row} for row in rows])
+        session.connection().execute(insert(TABLE), [{**defaults, **row} for row in rows])
 
 
 def write_moves(session: Session, moves: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
