@@ -9,9 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Table, bindparam, insert, update
+from sqlalchemy import BindParameter, Table, Update, bindparam, insert, update
 from sqlalchemy import select as sa_select
 from sqlmodel import Session, col, select
 
@@ -112,9 +113,9 @@ def write_moves(session: Session, moves: Sequence[tuple[int, Mapping[str, Any]]]
         if move:
             alike[tuple(sorted(move))].append({"row": id, **{f"new_{name}": value for name, value in move.items()}})
     for names, values in alike.items():
-        session.execute(
-            update(TABLE)
-            .where(TABLE.c.id == bindparam("row"))
-            .values({name: bindparam(f"new_{name}") for name in names}),
-            values,
-        )
+        session.connection().execute(_update(names), values)
+
+
+@cache
+def _update(names: tuple[str, ...]) -> Update:
+    return update(TABLE).where(TABLE.c.id == bindparam("row")).values({name: bindparam(f"new_{name}") for name in names})
