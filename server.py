@@ -1,4 +1,5 @@
-"""The HTTP server: takes in what leads do, answers the links of their mails, and shows the inbox.
+"""The HTTP server: takes in what leads do, answers the links of their mails, and shows the inbox. Beside it, by SMTP, what
+comes back about mails.
 
 Composition root: settings → adapters → HTTP app.
 """
@@ -23,7 +24,7 @@ from mebae.logs import configure_logging
 from mebae.machines import machines_with
 from mebae.mail.inbox import Inbox, InboxServer
 from mebae.mail.inbox_pages import inbox_routes
-from mebae.mail.wiring import mail_settings
+from mebae.mail.wiring import mail_settings, return_server_of
 from mebae.settings import Settings
 
 log = structlog.get_logger()
@@ -40,6 +41,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
     rules = load_beside(settings.scenarios).mailing
     machines = machines_with(settings.machines)
     mail = LeadSide(database, mail_settings(settings, rules), settings.clock(), machines=machines)
+    returns = return_server_of(settings, database)
     app = create_app(
         database,
         write_keys=settings.keys(),
@@ -59,6 +61,8 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
     try:
         if settings.inbox_port:
             smtp.start()
+        if returns is not None:
+            returns.start()
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.02)
         if server.started:
@@ -69,6 +73,8 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         await serving
         await mail.aclose()
         await asyncio.to_thread(smtp.stop)
+        if returns is not None:
+            await asyncio.to_thread(returns.stop)
         await asyncio.to_thread(database.close)
 
 

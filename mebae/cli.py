@@ -24,6 +24,12 @@ quarantine = typer.Typer(
     no_args_is_help=True,
 )
 commands.add_typer(quarantine, name="quarantine")
+bounces = typer.Typer(
+    help="What came back about mails: bounces, complaints, unsubscribes by mail, automatic replies.", no_args_is_help=True
+)
+commands.add_typer(bounces, name="bounces")
+sending = typer.Typer(help="Whether marketing mail goes out at all, and how its name is.", no_args_is_help=True)
+commands.add_typer(sending, name="sending")
 one_lead = typer.Typer(help="What is known of one lead.", no_args_is_help=True)
 commands.add_typer(one_lead, name="lead")
 segments = typer.Typer(help="Saved conditions on leads, and who is in them.", invoke_without_command=True)
@@ -420,6 +426,69 @@ def quarantine_release(
 
     if not release_quarantined(ids or [], everything=everything):
         raise typer.Exit(1)
+
+
+@bounces.command("read")
+def bounces_read(
+    path: Annotated[Path, typer.Argument(help="A maildir, an mbox, a folder of .eml files, or one mail.")],
+) -> None:
+    """Takes in what came back from a mailbox: each mail once, however often it is read. The mailbox stays as it is.
+
+    Bounces for good and complaints suppress the address at once, soft bounces after several in a row. From what comes without
+    proof that its sender had our mail nothing follows. Other mail in the mailbox is left alone and not kept.
+    """
+    from mebae.programs.bounces import read_mailbox
+
+    read_mailbox(path)
+
+
+@bounces.command("list")
+def bounces_list(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the newest first.")] = 50,
+    kind: Annotated[str | None, typer.Option(help="Only these: bounce-hard, bounce-soft, complaint, auto-reply, …")] = None,
+) -> None:
+    """Lists what came back, with the reason in one word. Shows nothing personal."""
+    from mebae.programs.bounces import list_bounces
+
+    list_bounces(limit=limit, kind=kind)
+
+
+@bounces.command("show")
+def bounces_show(id: Annotated[int, typer.Argument(help="As `mebae bounces list` shows it.")]) -> None:
+    """Shows one report whole, as it came. This is personal data."""
+    from mebae.programs.bounces import show_bounce
+
+    show_bounce(id)
+
+
+@sending.command("status")
+def sending_status(
+    days: Annotated[int, typer.Option(min=1, max=90, help="How many days.")] = 14,
+    domains: Annotated[int, typer.Option(min=0, max=1_000, help="How many domains.")] = 10,
+) -> None:
+    """Says whether marketing mail goes out, and what came back about it: complaints and bounces by day and domain.
+
+    Complaints of 0.3 % of the mails of a week pause it by themselves: above that, mailbox providers put everything into spam.
+    """
+    from mebae.programs.sending import show_sending
+
+    show_sending(days=days, domains=domains)
+
+
+@sending.command("pause")
+def sending_pause() -> None:
+    """Stops all marketing mail now. What is due waits; nothing is lost. Mail to sales goes on."""
+    from mebae.programs.sending import pause_all
+
+    pause_all()
+
+
+@sending.command("resume")
+def sending_resume() -> None:
+    """Lets marketing mail go on. The complaints so far were looked at: they pause it no more."""
+    from mebae.programs.sending import resume_all
+
+    resume_all()
 
 
 def main() -> None:

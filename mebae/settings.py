@@ -78,7 +78,11 @@ class Settings(BaseSettings):
     bounce_domain: str = ""
     """The domain whose mail comes to us: bounces, complaints, unsubscribes by mail. Empty: the sender's address takes them."""
     bounce_port: int = 0
-    """The SMTP port that takes them in; 0: none (then `mebae bounces` reads a maildir or mbox)."""
+    """The SMTP port that takes them in; 0: none (then `mebae bounces read` reads a maildir or mbox)."""
+    bounce_host: str = ""
+    """Where it listens; empty: where the HTTP server does."""
+    soft_bounces: int = Field(default=5, ge=1)
+    """So many mails in a row that came back for now, and the address is suppressed."""
     dkim_domain: str = ""
     dkim_selector: str = ""
     dkim_key: SecretStr | None = None

@@ -5,13 +5,9 @@ The server and the pages share nothing but the folder, so they may run in two pr
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import re
-import socket
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,9 +18,10 @@ from email.utils import getaddresses
 from pathlib import Path
 from typing import Any
 
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import Envelope, Session
 
-from mebae.errors import BadInput, NotFound
+from mebae.errors import NotFound
+from mebae.mail.smtp_server import SmtpServer
 
 CAP = 5_000
 _PRUNE_EVERY = 100
@@ -152,7 +149,7 @@ class Inbox:
             (self.folder / f"{id}.eml").unlink(missing_ok=True)
 
 
-class InboxServer:
+class InboxServer(SmtpServer):
     """The SMTP side, in a thread of its own.
 
     Args:
@@ -160,66 +157,11 @@ class InboxServer:
     """
 
     def __init__(self, inbox: Inbox, *, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.inbox, self.host, self.port = inbox, host, port
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Listens from now on. Raises `BadInput` when the port is taken."""
-        # aiosmtpd logs addresses at every command.
-        logging.getLogger("mail.log").setLevel(logging.ERROR)
-        try:
-            listening = socket.create_server((self.host, self.port), backlog=256)
-        except OSError as error:
-            raise BadInput(
-                f"inbox: cannot listen on {self.host}:{self.port} ({error.strerror}); choose another port"
-            ) from None
-        self.port = listening.getsockname()[1]
-        ready = threading.Event()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(listening, ready)), name="inbox", daemon=True
-        )
-        self._thread.start()
-        ready.wait()
-
-    def stop(self) -> None:
-        """Stops listening and drops open connections. May be called twice."""
-        thread, self._thread = self._thread, None
-        if thread is not None and self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            thread.join()
-
-    def __enter__(self) -> InboxServer:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    async def _serve(self, listening: socket.socket, ready: threading.Event) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        open_lines: weakref.WeakSet[SMTP] = weakref.WeakSet()
-
-        def answer() -> SMTP:
-            line = SMTP(
-                _Keeper(self.inbox),
-                hostname="inbox.invalid",
-                enable_SMTPUTF8=True,
-                data_size_limit=_SIZE_LIMIT,
-                loop=self._loop,
-            )
-            open_lines.add(line)
-            return line
-
-        server = await self._loop.create_server(answer, sock=listening)
-        ready.set()
-        await self._stop.wait()
-        server.close()
-        for line in list(open_lines):
-            if line.transport is not None:
-                line.transport.close()
-        await asyncio.sleep(0)
+        self.inbox = inbox
+        super().__init__(
+            _Keeper(inbox), what="inbox", cure="choose another port", host=host, port=port,
+            hostname="inbox.invalid", largest=_SIZE_LIMIT,
+        )  # fmt: skip
 
 
 class _Keeper:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from mebae.errors import BadInput
 from mebae.gate import Gate
 from mebae.mail.bulk import BulkMailer
 from mebae.mail.legal import lacking
@@ -11,6 +15,9 @@ from mebae.mail.transport import SmtpTransport, Transport
 from mebae.mailing import MailRules
 from mebae.settings import Settings
 from mebae.store.database import Database
+
+if TYPE_CHECKING:
+    from mebae.mail.return_server import ReturnServer
 
 
 def transport_of(settings: Settings) -> Transport:
@@ -25,6 +32,30 @@ def transport_of(settings: Settings) -> Transport:
         connections=settings.smtp_connections,
         timeout=settings.smtp_timeout,
     )
+
+
+def return_server_of(settings: Settings, database: Database) -> ReturnServer | None:
+    """What takes in what comes back; None where no port is set. Raises `BadInput` where it could not tell what is ours."""
+    from mebae.mail.incoming import Incoming, IncomingRules  # the worker needs no SMTP server
+    from mebae.mail.return_server import ReturnServer
+
+    if not settings.bounce_port:
+        return None
+    tokens = settings.tokens()
+    if tokens is None or not settings.bounce_domain:
+        lacking = "MEBAE_BOUNCE_DOMAIN" if tokens is not None else "MEBAE_TOKEN_KEYS"
+        raise BadInput(
+            f"MEBAE_BOUNCE_PORT is set and {lacking} is not: without it no return address is ours. Set it, or no port"
+        )
+
+    clock = settings.clock()
+
+    def now() -> datetime:
+        return clock.world(datetime.now(UTC))
+
+    incoming = Incoming(database, IncomingRules(tokens, settings.soft_bounces), now)
+    host = settings.bounce_host or settings.host
+    return ReturnServer(incoming, tokens, settings.bounce_domain, now, host=host, port=settings.bounce_port)
 
 
 def mail_settings(settings: Settings, rules: MailRules | None = None) -> MailSettings:
