@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 
 from mebae.events import EVENTS
+from mebae.mail.bounce_reasons import TABLE
+from mebae.mail.reports import MEANINGS
 
 
 def events() -> str:
@@ -23,7 +25,20 @@ def events() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"events": events}
+def kinds() -> str:
+    """What can come back, from `mebae/mail/reports.py`."""
+    lines = ["| kind | means |", "| --- | --- |"]
+    return "\n".join([*lines, *(f"| `{kind.value}` | {meaning} |" for kind, meaning in MEANINGS.items())])
+
+
+def reasons() -> str:
+    """Why mails come back, from `mebae/mail/bounce_reasons.py`."""
+    head = ["| reason | about | means | status codes |", "| --- | --- | --- | --- |"]
+    rows = [(spec, ", ".join(f"`{status}`" for status in spec.statuses)) for spec in TABLE]
+    return "\n".join([*head, *(f"| `{spec.reason.value}` | {spec.about} | {spec.meaning} | {codes} |" for spec, codes in rows)])
+
+
+TABLES = {"events": events, "kinds": kinds, "reasons": reasons}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or TABLES:

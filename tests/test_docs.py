@@ -287,11 +287,14 @@ def rows(page: Path) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
-def test_the_table_of_events_is_what_the_code_prints() -> None:
-    done = subprocess.run([sys.executable, "-m", "docs.tables", "events"], cwd=ROOT, capture_output=True, text=True, check=True)
-    _, _, rest = REFERENCE.partition("<!-- table: events")
+@pytest.mark.parametrize(
+    ("table", "page"), [("events", "scenario-language.md"), ("kinds", "what-comes-back.md"), ("reasons", "what-comes-back.md")]
+)
+def test_tables_are_what_the_code_prints(table: str, page: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "docs.tables", table], cwd=ROOT, capture_output=True, text=True, check=True)
+    _, _, rest = (DOCS / "reference" / page).read_text().partition(f"<!-- table: {table}")
     shown = rest.partition("-->\n")[2].partition("<!-- end -->")[0]
-    assert shown.strip() == done.stdout.strip(), "docs/reference/scenario-language.md: put in what docs.tables prints"
+    assert shown.strip() == done.stdout.strip(), f"docs/reference/{page}: put in what docs.tables prints"
 
 
 def test_every_name_of_the_language_has_a_line_in_the_reference() -> None:

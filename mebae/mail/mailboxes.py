@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -12,6 +13,7 @@ from mebae.errors import BadInput
 LARGEST = 16 * 1024 * 1024
 """Bytes of one mail that are read."""
 _LINE = 64 * 1024
+_FROM = re.compile(rb"From [^\r\n]*\d\d?:\d\d")
 
 
 class Stored(NamedTuple):
@@ -64,11 +66,11 @@ def _files(path: Path) -> list[Path]:
 
 
 def _of_mbox(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Mails begin at a `From ` after an empty line; `>From ` in a mail was written for it (mboxrd)."""
+    """Mails begin at a `From ` with a time, after an empty line; `>From ` in a mail was written for `From ` (mboxrd)."""
     kept: list[bytes] = []
     size, blank, begun = 0, True, False
     while line := file.readline(_LINE):
-        if blank and line.startswith(b"From "):
+        if blank and _FROM.match(line):
             if begun:
                 yield b"".join(kept), file.tell() - len(line)
             kept, size, begun = [], 0, True
