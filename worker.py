@@ -14,7 +14,11 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+<<<<<<< HEAD
 from activities.broadcasts import BroadcastActivities
+=======
+from activities.handover import HandoverActivities
+>>>>>>> 5a7a5b1 (The clocks of hand-overs on Temporal, scenarios/sales.py, MQLs that are handed over by rule, mail that waits while a lead is with sales)
 from activities.journeys import JourneyActivities
 from activities.leads import LeadActivities
 from activities.mail import MailActivities
@@ -26,7 +30,11 @@ from mebae.beside import load_beside
 from mebae.broadcast_schedules import ensure_broadcast_schedules
 from mebae.broadcast_sender import BroadcastSender
 from mebae.broadcasts_loading import load_broadcasts
+<<<<<<< HEAD
 from mebae.judging import Judge
+=======
+from mebae.handover_sender import HandoverSender
+>>>>>>> 5a7a5b1 (The clocks of hand-overs on Temporal, scenarios/sales.py, MQLs that are handed over by rule, mail that waits while a lead is with sales)
 from mebae.loading import load_all
 from mebae.logs import configure_logging
 from mebae.mail.transport import Transport, look_for_mail_server
@@ -40,7 +48,11 @@ from mebae.sender import Sender
 from mebae.settings import Settings
 from mebae.store.database import Database
 from mebae.temporal import connect, ensure_search_attributes, watch
+<<<<<<< HEAD
 from workflows.broadcast import BroadcastWorkflow
+=======
+from workflows.handover import HandoverWorkflow
+>>>>>>> 5a7a5b1 (The clocks of hand-overs on Temporal, scenarios/sales.py, MQLs that are handed over by rule, mail that waits while a lead is with sales)
 from workflows.journey import JourneyWorkflow
 from workflows.sweep import SweepWorkflow
 
@@ -58,16 +70,18 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
     try:
         now, segments = wiring.world_now(settings), beside.segments or ()
         await database.write(
-            publish, loaded, root=settings.scenarios, scoring=beside.scoring, segments=segments, broadcasts=broadcasts, now=now
-        )
+            publish, loaded, root=settings.scenarios, scoring=beside.scoring, segments=segments, broadcasts=broadcasts,
+            sales=beside.sales, now=now,
+        )  # fmt: skip
         client = await connect()
         await ensure_search_attributes(client)
         await ensure_schedules(client, jobs(settings).values(), settings)
         await ensure_broadcast_schedules(client, [one.plan for one in broadcasts], settings)
         sender = Sender(database, client, clock=settings.clock())
         router = Router(
-            database, now=lambda: wiring.world_now(settings), zone=settings.time_zone, on_routed=sender.wake
-        )
+            database, now=lambda: wiring.world_now(settings), zone=settings.time_zone, on_routed=sender.wake,
+            calendar=settings.calendar(),
+        )  # fmt: skip
         async with asyncio.TaskGroup() as tasks:
             for worker in workers(client, database, transport, settings, beside.mailing):
                 tasks.create_task(worker.run())
@@ -75,7 +89,11 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
             tasks.create_task(Judge(database, now=lambda: wiring.world_now(settings), tuning=settings.tuning()).run())
             tasks.create_task(router.run())
             tasks.create_task(sender.run())
+<<<<<<< HEAD
             tasks.create_task(BroadcastSender(database, client, clock=settings.clock()).run())
+=======
+            tasks.create_task(HandoverSender(database, client, clock=settings.clock()).run())
+>>>>>>> 5a7a5b1 (The clocks of hand-overs on Temporal, scenarios/sales.py, MQLs that are handed over by rule, mail that waits while a lead is with sales)
             tasks.create_task(watch(client))
             tasks.create_task(look_for_mail_server(settings.smtp_host, settings.smtp_port))
             wiring.say_ready("worker", ready_file)
@@ -91,6 +109,7 @@ def workers(
     setting = wiring.setting_of(settings)
     journeys = JourneyActivities(database, setting)
     leads = LeadActivities(database, setting)
+    handovers = HandoverActivities(database, setting)
     sweeps = SweepActivities(database, jobs(settings))
     registered = RegisteredActivities(database, setting, REGISTERED)
     mail = MailActivities(database, transport, setting, mail_settings(settings, rules))
@@ -120,7 +139,9 @@ def workers(
         Worker(
             client,
             task_queue=contracts.SALES_QUEUE,
-            activities=[mail.notify_sales],
+            workflows=[HandoverWorkflow],
+            activities=[mail.notify_sales, handovers.tend_handover],
+            workflow_runner=UnsandboxedWorkflowRunner(),
             max_concurrent_activities=4 * settings.smtp_connections,
             graceful_shutdown_timeout=GRACE,
         ),

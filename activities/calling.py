@@ -47,7 +47,7 @@ def coded(verb: Callable[[A, R], Awaitable[T]]) -> Callable[[A, R], Awaitable[T]
             code, final = type(error).__name__, False
         except Exception as error:
             code, final = f"unexpected:{type(error).__name__}", False
-            of = request.model_dump(mode="json", include={"entry", "broadcast", "run"})
+            of = request.model_dump(mode="json", include={"entry", "broadcast", "run", "handover"})
             log.exception("activity.unexpected", activity=verb.__name__, **of)
         raise ApplicationError(code, type=code, non_retryable=final)
 

@@ -16,6 +16,8 @@ from mebae.errors import Problem, ScenarioError
 from mebae.forms_loading import FORMS_FILE, load_forms
 from mebae.mailing import MailRules
 from mebae.mailing_loading import MAILING_FILE, load_mailing
+from mebae.sales import SalesRules
+from mebae.sales_loading import SALES_FILE, load_sales
 from mebae.scoring_loading import LoadedScoring, load_scoring
 from mebae.segments import Saved
 from mebae.segments_loading import load_segments
@@ -32,6 +34,7 @@ READERS: dict[str, Callable[[Path, Vocabulary], object]] = {
     FORMS_FILE: lambda home, _: load_forms(home),
     CONTENT_FILE: load_content,
     MAILING_FILE: lambda home, _: load_mailing(home),
+    SALES_FILE: lambda home, known: load_sales(home, known=known),
 }
 """Further files, each read and checked with the words of those before it; a reader raises `ScenarioError`, and answers None
 if there is no such file."""
@@ -54,6 +57,12 @@ class Beside:
         """The rules of mail; the defaults where there is no `mailing.py`."""
         found = self.others.get(MAILING_FILE)
         return found if isinstance(found, MailRules) else MailRules()
+
+    @property
+    def sales(self) -> SalesRules | None:
+        """The rules of hand-over; None where there is no `sales.py`."""
+        found = self.others.get(SALES_FILE)
+        return found if isinstance(found, SalesRules) else None
 
 
 def load_beside(home: Path) -> Beside:

@@ -18,6 +18,7 @@ from mebae.journey import Ending, JourneyState, Plan, Settling
 JOURNEY = "Journey"
 SWEEP = "Sweep"
 BROADCAST = "Broadcast"
+HANDOVER = "Handover"
 
 JOURNEYS_QUEUE = "journeys"
 MAIL_QUEUE = "mail"
@@ -26,6 +27,7 @@ SWEEPS_QUEUE = "sweeps"
 BROADCASTS_QUEUE = "broadcasts"
 
 NUDGE = "nudge"
+LOOK = "look"
 PAUSE, RESUME, END = "pause", "resume", "end"
 WHERE = "where"
 
@@ -33,6 +35,7 @@ SEND_MAIL, NOTIFY_SALES, RUN = "send_mail", "notify_sales", "run"
 SET_LEAD, TAG_LEAD, ENROLL = "set_lead", "tag_lead", "enroll"
 RUN_JOB = "run_job"
 OPEN_BROADCAST, SEND_BROADCAST, STEER_BROADCAST = "open_broadcast", "send_broadcast", "steer_broadcast"
+TEND_HANDOVER = "tend_handover"
 REST, CHOOSE, FINISH, PAUSE_JOURNEY = "rest", "choose", "finish", "pause_journey"
 
 SEARCH_ATTRIBUTES = {
@@ -172,6 +175,23 @@ class SteerRequest(RunRequest):
     outcome: str = "ended-by-hand"
 
 
+class HandoverInput(BaseModel):
+    """What a hand-over's workflow starts from, and its activity is asked. All else stands in the database."""
+
+    handover: int
+    clock: WorldClock | None = None
+    """None: the machine's time is the world's."""
+
+
+class HandoverTended(BaseModel):
+    """What the workflow of a hand-over learns: when to look again, if ever."""
+
+    over: bool
+    until: AwareDatetime | None = None
+    did: str = ""
+    """What the clock has just done, for ops."""
+
+
 class EndRequest(BaseModel):
     """Update: end this journey or broadcast now, with this outcome."""
 
@@ -187,6 +207,11 @@ class Where(BaseModel):
     paused: bool
     outcome: str | None
     visits: dict[str, int]
+
+
+def handover_id(handover: int) -> str:
+    """`handover/<number>`."""
+    return f"handover/{handover}"
 
 
 def workflow_id(scenario: str, lead: int, key: str) -> str:

@@ -63,7 +63,10 @@ class Gate:
         """
         answer = self._journey(session, place, now) if place is not None else None
         if answer is None and delivery.kind == DeliveryKind.MARKETING:
-            [facts] = gather(session, [(lead, delivery)], self.rules, self.zone, now, on_cap=on_cap)
+            sheltered = place is not None and place.sheltered
+            [facts] = gather(
+                session, [(lead, delivery)], self.rules, self.zone, now, on_cap=on_cap, sheltered=sheltered
+            )
             answer = decide(facts, self._rules, now)
             if isinstance(answer, Exited) and place is not None:
                 close(place.row, answer, now)

@@ -35,6 +35,8 @@ SETTINGS_FOR = timedelta(hours=1)
 """When a mail that lacks settings for its footer asks again: they change when somebody starts the worker anew."""
 PAUSE_AT_LEAST, PAUSE_AT_MOST = timedelta(minutes=15), timedelta(hours=4)
 """While all sending is paused a mail waits as long again as the pause has lasted, within these: each time costs history."""
+SALES_AT_LEAST, SALES_AT_MOST = timedelta(hours=4), timedelta(days=1)
+"""While a lead is with sales a mail waits as long again as it has been there, within these."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class GateFacts:
     """Of the mail."""
     wants_topic: bool = True
     """False if the lead chose to have no mail of this topic."""
+    with_sales_since: datetime | None = None
+    """Since when a hand-over is under way for which marketing mail waits."""
     counted: tuple[datetime, ...] = ()
     """When other mails that count in the caps went out, or took their place; in any order."""
     paused_at: datetime | None = None
@@ -131,6 +135,13 @@ def topic(facts: GateFacts, rules: GateRules, now: datetime) -> Answer:
     return None if facts.wants_topic else Refused("topic-not-wanted")
 
 
+def handover_open(facts: GateFacts, rules: GateRules, now: datetime) -> Answer:
+    """While sales speaks with a lead, marketing is silent."""
+    if facts.with_sales_since is None:
+        return None
+    return Postponed(now + min(max(now - facts.with_sales_since, SALES_AT_LEAST), SALES_AT_MOST), "handover-open")
+
+
 def sending_paused(facts: GateFacts, rules: GateRules, now: datetime) -> Answer:
     if facts.paused_at is None:
         return None
@@ -172,7 +183,7 @@ def footer(facts: GateFacts, rules: GateRules, now: datetime) -> Answer:
 
 
 MARKETING: tuple[Rule, ...] = (
-    exists, consent, suppression, topic, sending_paused, frequency_cap, sending_hours, footer,
+    exists, consent, suppression, topic, handover_open, sending_paused, frequency_cap, sending_hours, footer,
 )  # fmt: skip
 """A rule that only postpones stands after those that refuse for good: a mail that never goes need not wait."""
 TRANSACTIONAL: tuple[Rule, ...] = (exists, address, footer)

@@ -40,36 +40,18 @@ from mebae.sales import Person, SalesRules, in_turn
 from mebae.store.database import lock_lead
 from mebae.store.facts import LeadFacts
 from mebae.store.ingest import EventLog
+from mebae.store.sales import publish_sales, rules_of, under_way
 from mebae.store.scoring import NOT_QUALIFIED
 from mebae.store.standing import standing
-from mebae.store.tables import Company, Handover, HandoverEvent, Lead, PublishedSales, Telling
+from mebae.store.tables import Company, Handover, HandoverEvent, Lead, Telling
 from mebae.timing import Calendar, moment_after
+
+__all__ = ["publish_sales", "rules_of", "under_way"]
 
 REASONS = 8
 """How many of the rules that give most are kept with a hand-over."""
 _ASSIGNING = 0x6D656261_6F776E65
 """The advisory lock of those who look whose turn it is, on PostgreSQL."""
-
-# The rules ----------------------------------------------------------------------------------------------------------------
-
-
-def rules_of(session: Session) -> SalesRules:
-    """What `scenarios/sales.py` said when it was last published; without it the plain rules."""
-    row = session.get(PublishedSales, 1)
-    return SalesRules() if row is None else SalesRules.load(row.rules)
-
-
-def publish_sales(session: Session, rules: SalesRules | None, now: datetime) -> None:
-    """Publishes the rules. A file that is gone takes the rules with it; hand-overs under way keep their owners."""
-    row = session.get(PublishedSales, 1)
-    if rules is None:
-        if row is not None:
-            session.delete(row)
-    elif row is None:
-        session.add(PublishedSales(rules=rules.dump(), published_at=now))
-    elif row.rules != rules.dump():
-        row.rules, row.published_at = rules.dump(), now
-
 
 def business_time(rules: SalesRules, zone: str, calendar: Calendar) -> BusinessTime:
     """By what clocks count."""
@@ -93,12 +75,6 @@ class Why:
     scope: str = ""
     owner: str | None = None
     """Somebody named; else the rules say whose it is."""
-
-
-def under_way(session: Session, lead_id: int) -> Handover | None:
-    """The lead's hand-over that is not closed, if there is one."""
-    query = select(Handover).where(Handover.lead_id == lead_id, col(Handover.status).in_(UNDER_WAY))
-    return session.exec(query).first()
 
 
 def open_or_join(session: Session, lead: Lead, why: Why, now: datetime, zone: str, calendar: Calendar) -> Handover:
@@ -340,6 +316,8 @@ class Tended:
     """No clock will run any more: sales has judged, or it is closed."""
     until: datetime | None = None
     """When to look again."""
+    did: str = ""
+    """What the clock has just done."""
 
 
 def tend(session: Session, handover_id: int, now: datetime, zone: str, calendar: Calendar) -> Tended:
@@ -352,14 +330,16 @@ def tend(session: Session, handover_id: int, now: datetime, zone: str, calendar:
     time = business_time(rules, zone, calendar)
     if lead.erased_at is not None and row.status in UNDER_WAY:
         _move(session, row, lead, Move.WITHDRAW, Decision(Move.WITHDRAW, "clock", "clock"), rules, now, time, last=True)
+    did = ""
     if row.due is not None and row.due_at is not None and row.due_at <= now:
         what = Alarm(row.due)
+        did = str(what)
         if what is Alarm.EXPIRE:
             _move(session, row, lead, Move.EXPIRE, Decision(Move.EXPIRE, "clock", "clock"), rules, now, time, last=True)
         else:
             _sound(session, row, lead, what, rules, time, now)
     row.told = row.version
-    return Tended(over=row.due is None, until=row.due_at)
+    return Tended(over=row.due is None, until=row.due_at, did=did)
 
 
 def _sound(session: Session, row: Handover, lead: Lead, what: Alarm, rules: SalesRules, time: BusinessTime, now: datetime) -> None:

@@ -15,8 +15,10 @@ from sqlalchemy import text
 from sqlmodel import Session, col, select
 
 from mebae.broadcasts_loading import LoadedBroadcast
+from mebae.handing import publish_sales
 from mebae.loading import Loaded
 from mebae.mail.publishing import layout_files, publish_layouts, publish_mails
+from mebae.sales import SalesRules
 from mebae.scoring_loading import LoadedScoring
 from mebae.segments import Saved
 from mebae.store.broadcasts import publish_broadcasts
@@ -36,6 +38,7 @@ def publish(
     scoring: LoadedScoring | None = None,
     segments: Sequence[Saved] = (),
     broadcasts: Sequence[LoadedBroadcast] = (),
+    sales: SalesRules | None = None,
 ) -> None:
     """Publishes everything that was loaded from `root`. The same again changes nothing; two workers may do it at once.
 
@@ -59,6 +62,7 @@ def publish(
     for broadcast in broadcasts:
         publish_mails(session, broadcast.plan.broadcast, broadcast.sources(), now)
     publish_broadcasts(session, [broadcast.plan for broadcast in broadcasts])
+    publish_sales(session, sales, now)
     if publish_scoring(session, scoring, now):
         log.warning("scoring.changed", cure="leads are not scored by it until you run: mebae rescore")
 

@@ -17,7 +17,12 @@ from datetime import datetime
 import structlog
 from sqlmodel import Session, col, select
 
+<<<<<<< HEAD
 from mebae.conditions import Condition, evaluate, matches
+=======
+from mebae import handing
+from mebae.conditions import Condition, Pattern, evaluate, matches
+>>>>>>> 5a7a5b1 (The clocks of hand-overs on Temporal, scenarios/sales.py, MQLs that are handed over by rule, mail that waits while a lead is with sales)
 from mebae.entering import enter
 from mebae.errors import DatabaseUnavailable
 from mebae.graph import Arm, Graph, arms_of
@@ -25,7 +30,10 @@ from mebae.journey import EXIT
 from mebae.store.database import Database
 from mebae.store.facts import LeadFacts
 from mebae.store.graphs import active_graphs, graph_of
+from mebae.store.sales import rules_of, under_way
+from mebae.store.scoring import QUALIFIED
 from mebae.store.tables import Event, JourneyRow, Lead, Nudge
+from mebae.timing import Calendar
 from mebae.words import JourneyStatus
 
 log = structlog.get_logger()
@@ -47,8 +55,10 @@ class Router:
         now: Callable[[], datetime],
         zone: str,
         on_routed: Callable[[], None] = lambda: None,
+        calendar: Calendar | None = None,
     ) -> None:
         self._database, self._now, self._zone, self._on_routed = database, now, zone, on_routed
+        self._calendar = calendar or Calendar()
 
         self._set_aside: dict[int, float] = {}
         """Leads whose events could not be routed, until when (machine, monotonic)."""
@@ -75,7 +85,9 @@ class Router:
         self._set_aside = {lead: until for lead, until in self._set_aside.items() if until > clock}
         aside = list(self._set_aside)
         try:
-            return await self._database.write(route, now=self._now(), zone=self._zone, aside=aside)
+            return await self._database.write(
+                route, now=self._now(), zone=self._zone, calendar=self._calendar, aside=aside
+            )
         except DatabaseUnavailable:
             raise
         except Exception as error:
@@ -83,7 +95,9 @@ class Router:
         routed = 0
         for lead in await self._database.read(waiting_leads, LEADS_AT_ONCE, aside):
             try:
-                routed += await self._database.write(route, now=self._now(), zone=self._zone, only=lead)
+                routed += await self._database.write(
+                    route, now=self._now(), zone=self._zone, calendar=self._calendar, only=lead
+                )
             except DatabaseUnavailable:
                 raise
             except Exception:
@@ -110,6 +124,7 @@ def route(
     most: int = LEADS_AT_ONCE,
     aside: Collection[int] = (),
     only: int | None = None,
+    calendar: Calendar | None = None,
 ) -> int:
     """Routes the unrouted events of up to `most` leads, or of one, in one transaction; how many events that were."""
     ids = [only] if only is not None else waiting_leads(session, most, aside)
@@ -142,6 +157,8 @@ def route(
             continue
         for event in events:
             _enter_all(session, graphs, lead, event, now, zone)
+            if event.name == QUALIFIED:
+                _hand_over(session, lead, event, now, zone, calendar or Calendar())
             event.routed_at = now
         for row in resting[lead.id]:
             _nudge(session, row, lead, events, now)
@@ -155,6 +172,16 @@ def _enter_all(session: Session, graphs: Sequence[Graph], lead: Lead, event: Eve
         if any(matches(pattern, event.name, event.properties) for pattern in graph.enters_on):
             cause = f"event:{event.id}:{graph.scenario}"
             enter(session, graph=graph, lead=lead, cause=cause, event=event, now=now, zone=zone)
+
+
+def _hand_over(session: Session, lead: Lead, event: Event, now: datetime, zone: str, calendar: Calendar) -> None:
+    """Gives a new MQL to sales, where the rules say so and nobody has yet."""
+    if lead.qualification != "mql" or lead.erased_at is not None or event.properties.get("qualification") != "mql":
+        return
+    assert lead.id is not None
+    if not rules_of(session).on_mql or under_way(session, lead.id) is not None:
+        return
+    handing.open_or_join(session, lead, handing.Why(f"event:{event.id}", "rule"), now, zone, calendar)
 
 
 def _nudge(session: Session, row: JourneyRow, lead: Lead, events: Sequence[Event], now: datetime) -> None:

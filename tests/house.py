@@ -42,6 +42,7 @@ from mebae.clock import WorldClock
 from mebae.compiling import compile_scenario
 from mebae.entering import request_entry
 from mebae.graph import Graph
+from mebae.handover_sender import HandoverSender
 from mebae.mail.publishing import publish_layouts, publish_mails
 from mebae.mail.transport import SmtpTransport
 from mebae.router import Router
@@ -339,7 +340,8 @@ async def house(
         workers = worker_program.workers(client, database, transport, configured)
         tasks = [asyncio.create_task(one.run()) for one in workers]
         if programs:
-            tasks += [asyncio.create_task(mebae.router.run()), asyncio.create_task(mebae.sender.run())]
+            running = (mebae.router, mebae.sender, HandoverSender(database, client, clock=mebae.clock))
+            tasks += [asyncio.create_task(program.run()) for program in running]
         yield mebae
     finally:
         for task in tasks:

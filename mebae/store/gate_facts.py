@@ -11,6 +11,7 @@ from sqlmodel import Session, col, func, select
 
 from mebae.gating import GateFacts, OnCap
 from mebae.mailing import MailRules
+from mebae.store.sales import held_by_sales
 from mebae.store.suppressions import hash_of
 from mebae.store.tables import Consent, Delivery, Suppression, TopicChoice, UtcDateTime, Workspace
 from mebae.timing import first_zone
@@ -77,10 +78,11 @@ def gather(
     now: datetime,
     *,
     on_cap: OnCap = "postpone",
+    sheltered: bool = False,
 ) -> list[GateFacts]:
     """The facts of each mail to its lead, in their order. The leads are locked, or two mails could take one place of a cap.
 
-    `zone`: the workspace's.
+    `zone`: the workspace's. `sheltered`: the mail stands in a path that sales itself has opened, and so waits for no hand-over.
     """
     ids = sorted({lead.id for lead, _ in asked if lead.id is not None})
     workspace = session.exec(select(Workspace).execution_options(populate_existing=True)).one()
@@ -89,6 +91,7 @@ def gather(
     suppressed = suppressed_by(session, list(hashes.values()))
     unwanted = _unwanted(session, ids, {delivery.topic for _, delivery in asked})
     counted = counted_in_caps(session, ids, rules, now)
+    held = {} if sheltered else held_by_sales(session, ids)
     facts = []
     for lead, delivery in asked:
         assert lead.id is not None
@@ -104,6 +107,7 @@ def gather(
                 suppressed=suppressed.get(hashes.get(lead.id, "")),
                 topic=delivery.topic,
                 wants_topic=(lead.id, delivery.topic) not in unwanted,
+                with_sales_since=held.get(lead.id),
                 counted=tuple(at for id, at in counted.get(lead.id, ()) if id != delivery.id),
                 paused_at=workspace.sending_paused_at,
                 on_cap=on_cap,
