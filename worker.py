@@ -14,11 +14,8 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-<<<<<<< HEAD
 from activities.broadcasts import BroadcastActivities
-=======
 from activities.handover import HandoverActivities
->>>>>>> 5a7a5b1 (The clocks of hand-overs on Temporal, scenarios/sales.py, MQLs that are handed over by rule, mail that waits while a lead is with sales)
 from activities.journeys import JourneyActivities
 from activities.leads import LeadActivities
 from activities.mail import MailActivities
@@ -30,11 +27,8 @@ from mebae.beside import load_beside
 from mebae.broadcast_schedules import ensure_broadcast_schedules
 from mebae.broadcast_sender import BroadcastSender
 from mebae.broadcasts_loading import load_broadcasts
-<<<<<<< HEAD
-from mebae.judging import Judge
-=======
 from mebae.handover_sender import HandoverSender
->>>>>>> 5a7a5b1 (The clocks of hand-overs on Temporal, scenarios/sales.py, MQLs that are handed over by rule, mail that waits while a lead is with sales)
+from mebae.judging import Judge
 from mebae.loading import load_all
 from mebae.logs import configure_logging
 from mebae.mail.transport import Transport, look_for_mail_server
@@ -48,11 +42,8 @@ from mebae.sender import Sender
 from mebae.settings import Settings
 from mebae.store.database import Database
 from mebae.temporal import connect, ensure_search_attributes, watch
-<<<<<<< HEAD
 from workflows.broadcast import BroadcastWorkflow
-=======
 from workflows.handover import HandoverWorkflow
->>>>>>> 5a7a5b1 (The clocks of hand-overs on Temporal, scenarios/sales.py, MQLs that are handed over by rule, mail that waits while a lead is with sales)
 from workflows.journey import JourneyWorkflow
 from workflows.sweep import SweepWorkflow
 
@@ -89,11 +80,8 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
             tasks.create_task(Judge(database, now=lambda: wiring.world_now(settings), tuning=settings.tuning()).run())
             tasks.create_task(router.run())
             tasks.create_task(sender.run())
-<<<<<<< HEAD
             tasks.create_task(BroadcastSender(database, client, clock=settings.clock()).run())
-=======
             tasks.create_task(HandoverSender(database, client, clock=settings.clock()).run())
->>>>>>> 5a7a5b1 (The clocks of hand-overs on Temporal, scenarios/sales.py, MQLs that are handed over by rule, mail that waits while a lead is with sales)
             tasks.create_task(watch(client))
             tasks.create_task(look_for_mail_server(settings.smtp_host, settings.smtp_port))
             wiring.say_ready("worker", ready_file)

@@ -17,12 +17,8 @@ from datetime import datetime
 import structlog
 from sqlmodel import Session, col, select
 
-<<<<<<< HEAD
-from mebae.conditions import Condition, evaluate, matches
-=======
 from mebae import handing
-from mebae.conditions import Condition, Pattern, evaluate, matches
->>>>>>> 5a7a5b1 (The clocks of hand-overs on Temporal, scenarios/sales.py, MQLs that are handed over by rule, mail that waits while a lead is with sales)
+from mebae.conditions import Condition, evaluate, matches
 from mebae.entering import enter
 from mebae.errors import DatabaseUnavailable
 from mebae.graph import Arm, Graph, arms_of
