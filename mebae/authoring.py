@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, get_args
 
 from mebae import plan
 from mebae.conditions import All, Any_, Condition, Did, Match, Not, Pattern, Scalar, _Logic
 from mebae.errors import AuthoringError, did_you_mean
 from mebae.events import BY_VERB, canonical
-from mebae.graph import Choice
+from mebae.graph import About, Choice, Series
 from mebae.references import COMPUTED, STANDARD, Ref, check_value, entry, lead, wrong_value
 from mebae.timing import Duration
 
@@ -960,18 +960,50 @@ def _outcomes(given: Mapping[str, object]) -> tuple[tuple[str, plan.Steps], ...]
 # -- verbs of a later version: refused with the way to do without
 
 
-def send_next(series: str = "", /, **options: Any) -> NoReturn:
-    """Send the next item of a series that the lead has not had. Comes with a later version.
+def send_next(
+    *series: str,
+    mail: str | None = None,
+    topic: OneOrMore = (),
+    kind: OneOrMore = (),
+    stage: str | None = None,
+    otherwise: Iterable[plan.Step] | None = None,
+    on_cap: plan.OnCap = "postpone",
+    id: str | None = None,
+) -> plan.Send:
+    """Send what the lead has not had yet, through the gate: of a series of mails, or of the content catalogue.
 
-    >>> send_next("newsletter")
+    `send_next("tip-1", "tip-2", id="tips")`: the first of these mails that the lead has never got from this scenario.
+    `send_next(mail="recommendation", id="next-piece")`: this mail, about the piece of scenarios/content.py that suits the lead best by
+    language, stage, industry and topics, and that it was neither sent nor has read; the mail says `{{ piece.title }}` and
+    `{{ piece.link }}`. `topic`, `kind`: only pieces of these; `stage`: those for leads of this stage.
+
+    When nothing is left, the steps of `otherwise` follow, and without them the next step: in a loop it is the way out.
+
+    >>> send_next("tip-1", "tip-2", id="tips", otherwise=[end("all-sent")]).mails
+    ('tip-1', 'tip-2')
+    >>> send_next(mail="recommendation", topic="automation", id="next-piece").mails
+    ('recommendation',)
+    >>> send_next(id="tips")
     Traceback (most recent call last):
-    mebae.errors.AuthoringError: send_next comes with a later version: meanwhile write one send("…") for each mail
+    mebae.errors.AuthoringError: send_next(…): write the mails of a series, send_next("tip-1", "tip-2", id="tips"), or mail="…"
     """
-    raise _later("send_next", 'one send("…") for each mail')
-
-
-def _later(verb: str, instead: str) -> AuthoringError:
-    return AuthoringError(f"{verb} comes with a later version: meanwhile write {instead}")
+    if bool(series) == (mail is not None):
+        raise AuthoringError('send_next(…): write the mails of a series, send_next("tip-1", "tip-2", id="tips"), or mail="…"')
+    _one_of(on_cap, get_args(plan.OnCap), "on_cap")
+    chosen: Series | About
+    if mail is None:
+        if topic or kind or stage is not None:
+            raise AuthoringError('topic=, kind= and stage= choose from the catalogue: write them with mail="…"')
+        chosen = Series(series=tuple(_text(one, 'send_next("tip-1", "tip-2")') for one in series))
+    else:
+        chosen = About(
+            about=_text(mail, 'mail="recommendation"'),
+            topics=_words(topic, 'topic="automation"'),
+            kinds=_words(kind, 'kind="case"'),
+            stage=None if stage is None else _text(stage, 'stage="interest"'),
+        )
+    steps = None if otherwise is None else _steps(otherwise, "send_next(…, otherwise=[…])")
+    return plan.Send(chosen, _id(id), on_cap, steps)
 
 
 # -- what a verb may be given
@@ -983,6 +1015,10 @@ def _show(value: object) -> str:
         return str(value.__name__)
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _words(value: OneOrMore, spelling: str) -> tuple[str, ...]:
+    return tuple(_text(one, spelling) for one in ((value,) if isinstance(value, str) else value))
 
 
 def _text(value: object, spelling: str) -> str:

@@ -91,6 +91,9 @@ def load_beside(home: Path) -> Beside:
     forms = others.get(FORMS_FILE)
     if isinstance(forms, dict):
         known = replace(known, forms=tuple(forms))
+    pieces = others.get(CONTENT_FILE)
+    if isinstance(pieces, dict) or not (home / CONTENT_FILE).is_file():
+        known = replace(known, pieces=tuple(pieces) if isinstance(pieces, dict) else ())
     rules = others.get(MAILING_FILE)
     if isinstance(rules, MailRules) and rules.topics:
         known = replace(known, mail_topics=tuple(topic.id for topic in rules.topics))

@@ -98,7 +98,7 @@ class _Compiler:
         if self.check.problems:
             raise ScenarioError(self.check.problems)
         steps = tuple(self.steps.values())
-        newest = any(isinstance(step, graph.WITH_SALES) for step in steps)
+        newest = any(isinstance(step, graph.WITH_SALES) or _is_new(step) for step in steps)
         return graph.Graph(**head, format=graph.FORMAT if newest else 1, start=start, steps=steps)
 
     # -- what stands before the steps
@@ -183,7 +183,7 @@ class _Compiler:
         match step:
             case plan.Send():
                 self._check_mails(step, id)
-                return graph.Send(id=id, mail=step.mail, on_cap=step.on_cap, next=after)
+                return graph.Send(id=id, mail=step.mail, on_cap=step.on_cap, nothing=to[0] if to else None, next=after)
             case plan.Wait():
                 span = self.check.span(step.span, id, "wait(…)")
                 return graph.Wait(id=id, span=span, at=self.check.time(step.at, id), business=step.business, next=after)
@@ -304,6 +304,11 @@ class _Compiler:
             self.check.ref(step.mail.ref, id, "choose(…): ")
             for value in step.mail.of:
                 self.check.value(step.mail.ref, value, id, "choose(…): ")
+        if isinstance(step.mail, graph.Series):
+            for mail in sorted({mail for mail in step.mail.series if step.mail.series.count(mail) > 1}):
+                self.report(id, f"the series holds '{mail}' twice: each mail of it is sent once")
+        if isinstance(step.mail, graph.About):
+            self._check_about(step.mail, id)
         for mail in step.mails:
             if not is_name(mail) or "/" in mail:
                 if step.name != mail:
@@ -311,6 +316,14 @@ class _Compiler:
             elif self.check.mails is not None and mail not in self.check.mails:
                 near = did_you_mean(mail, self.check.mails) or f": put {mail}.ja.md beside the scenario"
                 self.report(id, f"mail '{mail}' not found{near}")
+
+    def _check_about(self, about: graph.About, id: str) -> None:
+        if about.stage is not None:
+            self.check.value("lead.stage", about.stage, id, "send_next(…, stage=…): ")
+        for topic in about.topics:
+            self.check.value("lead.topics", topic, id, "send_next(…, topic=…): ")
+        if self.check.known.pieces is not None and not self.check.known.pieces:
+            self.report(id, f"send_next(mail='{about.about}') needs a catalogue: write scenarios/content.py with pieces = [piece(…)]")
 
     def _check_shares(self, step: plan.Split, id: str) -> None:
         names = [share.name for share in step.shares]
@@ -400,6 +413,11 @@ class _Compiler:
 def _first(nodes: list[Node], after: str) -> str:
     """Where a list of steps begins; an empty one is what comes after it."""
     return nodes[0].id if nodes else after
+
+
+def _is_new(step: graph.Step) -> bool:
+    """Whether yesterday's code could not read it."""
+    return isinstance(step, graph.Send) and isinstance(step.mail, graph.Series | graph.About)
 
 
 def _slows(step: graph.Step) -> bool:

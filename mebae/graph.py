@@ -40,13 +40,31 @@ class Choice(Data):
     otherwise: str
 
 
+class Series(Data):
+    """`send_next("tip-1", "tip-2", id="tips")`: the first of these mails that the lead has not had."""
+
+    series: tuple[str, ...]
+
+
+class About(Data):
+    """`send_next(mail="recommendation", id="next-piece")`: this mail, about the piece of the catalogue that suits the lead best."""
+
+    about: str
+    topics: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    stage: str | None = None
+    """For leads of this stage instead of the lead's own."""
+
+
 class Send(Data):
     """Send a mail, through the gate."""
 
     do: Literal["send"] = "send"
     id: str
-    mail: str | Choice
+    mail: str | Choice | Series | About
     on_cap: Literal["postpone", "skip", "end"] = "postpone"
+    nothing: str | None = None
+    """Where it goes when the lead has had all; None: to the next step."""
     next: str
 
 
@@ -332,6 +350,8 @@ def targets(step: Step) -> tuple[str, ...]:
             return tuple(share.to for share in step.shares)
         case HandToSales() | CallTask():
             return (*(path.to for path in step.paths), step.next)
+        case Send(nothing=str(nothing)):
+            return (nothing, step.next)
         case End():
             return ()
         case _:

@@ -65,6 +65,8 @@ EXIT = "exit"
 """The trigger of `exits_when`."""
 CLOSED = "closed"
 """What a journey is told whose row was ended by somebody else (an erased lead): there is nothing to ask any more."""
+NOTHING_LEFT = "nothing-left"
+"""Why `send_next` sent nothing: the lead has had all that suits it."""
 PAUSED = "paused"
 """Why the gate postpones a mail that was under way when its journey was paused."""
 
@@ -445,9 +447,12 @@ class Journey:
                 self._follow(outcome.then)
             case Refused():
                 assert isinstance(step, ACTS)
-                state.refused += 1
-                state.why = outcome.why
-                self._move(step.next)
+                if outcome.why == NOTHING_LEFT and isinstance(step, Send):
+                    self._move(step.nothing or step.next)
+                else:
+                    state.refused += 1
+                    state.why = outcome.why
+                    self._move(step.next)
                 self._follow(outcome.then)
             case Postponed() if outcome.why == PAUSED and not state.paused:
                 pass  # resumed while the gate was answering: ask again at once

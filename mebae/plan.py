@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from mebae.conditions import Condition, Pattern, Scalar
-from mebae.graph import Choice
+from mebae.graph import About, Choice, Series
 from mebae.timing import Duration
 
 OnCap = Literal["postpone", "skip", "end"]
@@ -37,19 +37,29 @@ Steps = tuple[Step, ...]
 @dataclass(frozen=True)
 class Send(Step):
     verb = "send"
-    mail: str | Choice
+    mail: str | Choice | Series | About
     id: str | None
     on_cap: OnCap
+    otherwise: Steps | None = None
+    """What follows when nothing is left to send."""
 
     @property
     def name(self) -> str | None:
-        return self.id if self.id is not None or isinstance(self.mail, Choice) else self.mail
+        return self.mail if self.id is None and isinstance(self.mail, str) else self.id
+
+    @property
+    def paths(self) -> tuple[Steps, ...]:
+        return () if self.otherwise is None else (self.otherwise,)
 
     @property
     def mails(self) -> tuple[str, ...]:
         """Every mail that it can send, each once."""
         if isinstance(self.mail, str):
             return (self.mail,)
+        if isinstance(self.mail, Series):
+            return self.mail.series
+        if isinstance(self.mail, About):
+            return (self.mail.about,)
         return tuple(dict.fromkeys((*self.mail.of.values(), self.mail.otherwise)))
 
 

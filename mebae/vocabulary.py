@@ -34,6 +34,8 @@ class Vocabulary:
     """Those of forms.py. A page of its own may send others, so that only a slip in one of these is told."""
     mail_topics: Collection[str] | None = None
     """Those of mailing.py, which mails say with `topic:`. Not those of scoring.py, which are what a lead is interested in."""
+    pieces: Collection[str] | None = None
+    """Those of content.py; none where there is no such file."""
     plan: TrackingPlan | None = None
 
     @classmethod
