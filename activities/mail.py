@@ -26,8 +26,8 @@ from mebae import contracts, ledger, resting
 from mebae.contracts import StepInput
 from mebae.errors import MailInvalid
 from mebae.gate import Gate, Moment, OnCap
-from mebae.graph import Send
-from mebae.journey import Done, Ended, Exited, Postponed, Refused, Settling, Then, Unknown
+from mebae.graph import Choice, Send, Series
+from mebae.journey import NOTHING_LEFT, Done, Ended, Exited, Postponed, Refused, Settling, Then, Unknown
 from mebae.ledger import Fate
 from mebae.mail.composing import Composed, Letter, compose, letter_for_lead, letter_for_sales, topic_of
 from mebae.mail.handing_over import hand_over, insist
@@ -38,6 +38,7 @@ from mebae.mail.transport import Transport
 from mebae.resting import Place, Setting
 from mebae.store.database import Database
 from mebae.store.links import store_links
+from mebae.store.reading import next_from_catalogue, next_of_series
 from mebae.store.tables import Delivery
 from mebae.words import DeliveryKind, DeliveryStatus
 
@@ -123,10 +124,12 @@ class MailActivities:
         early = resting.still_early(session, place, request.woke, now, self._setting)
         if early is not None:
             return early
-        step = place.graph.step(request.step)
-        mail = step.id if step.do != "send" else _mail_of(session, place, request.step, now)
+        chosen = self._choose(session, place, request, now)
+        if chosen is None:
+            return self._nothing_left(session, place, request, now)
+        mail, piece = chosen
         row = ledger.claim(
-            session, place, request, kind=kind, mail=mail,
+            session, place, request, kind=kind, mail=mail, piece=piece,
             domain=self._settings.sender.email.rpartition("@")[2], policy=self._settings.policy, now=now,
         )  # fmt: skip
         match row.status:
@@ -153,6 +156,33 @@ class MailActivities:
         assert row.id is not None
         place.row.status = "running"
         return Claimed(row.id, row.attempt, letter)
+
+    def _choose(self, session: Session, place: Place, request: StepInput, now: datetime) -> tuple[str, str | None] | None:
+        """The step's mail, and the piece of the catalogue that it is about; None if the lead has had all."""
+        step = place.graph.step(request.step)
+        if not isinstance(step, Send):
+            return step.id, None
+        match step.mail:
+            case str():
+                return step.mail, None
+            case Choice():
+                value = place.facts(session, now).value(step.mail.ref)
+                return step.mail.of.get(str(value), step.mail.otherwise), None
+        before = ledger.find(session, request)
+        if before is not None:  # an earlier attempt has chosen, and what it chose is not new any more
+            return before.mail, before.piece
+        if isinstance(step.mail, Series):
+            mail = next_of_series(session, place.lead, place.graph.scenario, step.mail)
+            return None if mail is None else (mail, None)
+        piece = next_from_catalogue(session, place.lead, step.mail, self._settings.rules.catalogue, now)
+        return None if piece is None else (step.mail.about, piece.id)
+
+    def _nothing_left(self, session: Session, place: Place, request: StepInput, now: datetime) -> Answer:
+        """Nothing to send: not a refusal of the gate, so it leaves no delivery. The plan holds only if the way goes straight on."""
+        step = place.graph.step(request.step)
+        straight = not isinstance(step, Send) or step.nothing is None
+        then = resting.follow(session, place, request.plan if straight else None, now, self._setting)
+        return Refused(NOTHING_LEFT, then)
 
     def _enter_data(
         self, session: Session, request: StepInput, claimed: Claimed, composed: Composed, now: datetime
@@ -248,15 +278,6 @@ class MailActivities:
             case Exited():
                 ledger.write(row, ledger.refused(answer.why))
                 return answer
-
-
-def _mail_of(session: Session, place: Place, step_id: str, now: datetime) -> str:
-    step = place.graph.step(step_id)
-    assert isinstance(step, Send)
-    if isinstance(step.mail, str):
-        return step.mail
-    value = place.facts(session, now).value(step.mail.ref)
-    return step.mail.of.get(str(value), step.mail.otherwise)
 
 
 def _to_lead(session: Session, place: Place, delivery: Delivery, settings: MailSettings, now: datetime) -> Letter:

@@ -54,9 +54,10 @@ class Beside:
 
     @property
     def mailing(self) -> MailRules:
-        """The rules of mail; the defaults where there is no `mailing.py`."""
-        found = self.others.get(MAILING_FILE)
-        return found if isinstance(found, MailRules) else MailRules()
+        """The rules of mail, with the catalogue that it chooses from; the defaults where there is no `mailing.py`."""
+        found, pieces = self.others.get(MAILING_FILE), self.others.get(CONTENT_FILE)
+        rules = found if isinstance(found, MailRules) else MailRules()
+        return replace(rules, catalogue=tuple(pieces.values())) if isinstance(pieces, dict) else rules
 
     @property
     def sales(self) -> SalesRules | None:

@@ -200,16 +200,13 @@ def claim(
     *,
     kind: DeliveryKind,
     mail: str,
+    piece: str | None = None,
     domain: str,
     policy: Policy,
     now: datetime,
 ) -> Delivery:
     """A journey's delivery, claimed for a new attempt where it may be tried; else as it stands (sent, refused, unknown)."""
-    row = session.exec(
-        select(Delivery).where(
-            Delivery.entry == request.entry, Delivery.step == request.step, Delivery.visit == request.visit
-        )
-    ).first()
+    row = find(session, request)
     if row is None:
         assert place.lead.id is not None
         row = Delivery(
@@ -220,6 +217,7 @@ def claim(
             kind=kind,
             scope=place.graph.scenario,
             mail=mail,
+            piece=piece,
             message_id=message_id(request.entry, request.step, request.visit, domain),
             status=DeliveryStatus.CLAIMED,
         )
@@ -227,6 +225,15 @@ def claim(
     write(row, take_up(row, mark=place.lead.last_seq, policy=policy, now=now))
     session.flush()
     return row
+
+
+def find(session: Session, request: StepInput) -> Delivery | None:
+    """The delivery of a journey's step, if an attempt has claimed it before."""
+    return session.exec(
+        select(Delivery).where(
+            Delivery.entry == request.entry, Delivery.step == request.step, Delivery.visit == request.visit
+        )
+    ).first()
 
 
 def write(row: Delivery, move: Move) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from mebae.content import Piece
 from mebae.timing import Duration, window
 
 BASES: Mapping[str, str] = {
@@ -79,6 +80,8 @@ class MailRules:
     caps: tuple[Cap, ...] = ()
     hours: SendingHours | None = None
     needs_consent: bool = True
+    catalogue: tuple[Piece, ...] = ()
+    """What `send_next` and the recommendations in mails choose from (`scenarios/content.py`)."""
     bases: tuple[str, ...] = tuple(BASES)
     """Which grounds are accepted."""
 

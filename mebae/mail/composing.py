@@ -16,6 +16,7 @@ from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
 from mebae.mail.message import build
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.publishing import layout_source, mail_sources
+from mebae.mail.recommending import recommended
 from mebae.mail.rendering import (
     BrokenMail,
     Rendered,
@@ -120,12 +121,13 @@ def letter_for_lead(
 ) -> Letter:
     """A scenario's mail in the lead's language. Raises `BrokenMail` where no text was ever published."""
     texts = texts_of(session, place.graph.scenario, delivery.mail)
-    language, delivery.text_hash, _ = texts.chosen(place.lead)
+    language, delivery.text_hash, source = texts.chosen(place.lead)
     delivery.language = language
     assert delivery.id is not None
     company = session.get(Company, place.lead.company_id) if place.lead.company_id is not None else None
+    more = recommended(session, place.lead, settings.rules.catalogue, source, language, now, about=delivery.piece)
     return marketing_letter(
-        texts, place.lead, company, delivery.id, delivery.message_id, settings, entry=place.entry,
+        texts, place.lead, company, delivery.id, delivery.message_id, settings, entry=place.entry, more=more,
         scope=(place.graph.scenario, place.graph.title), headers=_headers(place, delivery), now=now,
     )  # fmt: skip
 
@@ -142,6 +144,7 @@ def marketing_letter(
     scope: tuple[str, str],
     headers: tuple[tuple[str, str], ...],
     now: datetime,
+    more: Mapping[str, Any] | None = None,
 ) -> Letter:
     """A mail to a lead.
 
@@ -149,6 +152,7 @@ def marketing_letter(
         entry: the properties of the event that started its journey.
         scope: id and title of the scenario or broadcast that the mail is of.
         headers: further ones.
+        more: further values: of the catalogue's pieces (`recommended`).
     """
     language, _, source = texts.chosen(lead)
     links = links_of(settings, delivery, now)
@@ -163,6 +167,7 @@ def marketing_letter(
         "view_url": links.view if links else None,
         "language": language or lead.language,
         "time_zone": first_zone(lead.time_zone, settings.zone),
+        **(more or {}),
     }
     where = f"{texts.where}.{language}.md" if language else f"{texts.where}.md"
     content = MailContent(source, where, texts.layout, values)

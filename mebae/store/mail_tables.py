@@ -72,6 +72,8 @@ class Delivery(SQLModel, table=True):
     scope: str = ""
     """The scenario or broadcast that the mail is of."""
     mail: str
+    piece: str | None = None
+    """Of the content catalogue, if the mail is about one."""
     topic: str = ""
     language: str | None = None
     text_hash: str | None = None
