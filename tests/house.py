@@ -45,6 +45,7 @@ from mebae.graph import Graph
 from mebae.handover_sender import HandoverSender
 from mebae.mail.publishing import publish_layouts, publish_mails
 from mebae.mail.transport import SmtpTransport
+from mebae.mailing import MailRules
 from mebae.router import Router
 from mebae.sender import Sender
 from mebae.settings import Settings
@@ -198,13 +199,15 @@ class House:
     def now(self) -> datetime:
         return self.clock.world(self.machine())
 
-    async def publish(self, scenario: Scenario | Graph, mails: Sequence[str] = ()) -> Graph:
-        """Publishes a scenario; mails that it names are made up where they are not given."""
+    async def publish(self, scenario: Scenario | Graph, mails: Sequence[str] = (), **bodies: str) -> Graph:
+        """Publishes a scenario; mails that it names are made up where they are not given. `bodies`: those of mails by name."""
 
         def write(session: Session) -> Graph:
             graph = scenario if isinstance(scenario, Graph) else compile_scenario(scenario, file="test.py", mails=None)
             names = {step.mail for step in graph.steps if step.do == "send" and isinstance(step.mail, str)} | set(mails)
-            publish_mails(session, graph.scenario, {(name, ""): MAIL.format(name=name) for name in names}, self.now())
+            texts = {(name, ""): MAIL.format(name=name) for name in names}
+            texts |= {(name, ""): f"---\nsubject: {name}\n---\n{body}\n" for name, body in bodies.items()}
+            publish_mails(session, graph.scenario, texts, self.now())
             publish_layouts(session, {"default": LAYOUT}, self.now())
             session.merge(
                 ScenarioVersion(
@@ -325,6 +328,7 @@ async def house(
     speed: float = 1.0,
     programs: bool = True,
     env: WorkflowEnvironment | None = None,
+    rules: MailRules | None = None,
     **settings: Any,
 ) -> AsyncIterator[House]:
     """Everything running. `programs=False` leaves router and sender to the test. `env`: a server of the test's own."""
@@ -337,7 +341,7 @@ async def house(
     tasks: list[asyncio.Task[Any]] = []
     try:
         mebae = House(database, client, relay, configured)
-        workers = worker_program.workers(client, database, transport, configured)
+        workers = worker_program.workers(client, database, transport, configured, rules)
         tasks = [asyncio.create_task(one.run()) for one in workers]
         if programs:
             running = (mebae.router, mebae.sender, HandoverSender(database, client, clock=mebae.clock))

@@ -33,7 +33,6 @@ from mebae.authoring import (
     qualified,
     run,
     send,
-    send_next,
     set_lead,
     share,
     split,
@@ -207,7 +206,6 @@ def _wrong() -> list[tuple[str, Callable[[], object], str]]:
         ("hand over with a step", lambda: hand_to_sales("x", sql=end("sql")), "sql=[…]"),  # type: ignore[arg-type]
         ("hand over within a number", lambda: hand_to_sales("x", within=90), "within=days(90)"),  # type: ignore[arg-type]
         ("call due in a number", lambda: call_task("x", due=1), "due=business_days(1)"),  # type: ignore[arg-type]
-        ("later: next", lambda: send_next("x"), "write one send("),
     ]
 
 

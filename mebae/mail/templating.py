@@ -53,7 +53,7 @@ COMPANY_FIELDS = ("id", "name", "domain", "industry", "size")
 
 NAMES = (
     "lead", "company", "entry", "scenario", "sender", "unsubscribe_url", "preferences_url", "view_url", "language",
-    "time_zone",
+    "time_zone", "piece", "related",
 )  # fmt: skip
 """What a mail may name. A layout has `body`, `subject` and `preheader` too."""
 LAYOUT_NAMES = (*NAMES, "body", "subject", "preheader")
