@@ -1,7 +1,8 @@
-"""Who wins an A/B test. Pure."""
+"""Who wins an A/B test, and what a mail does against no mail. Pure."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -52,3 +53,36 @@ def decide(tried: Mapping[str, Tried], by: str) -> Decision:
 def _more(one: tuple[int, int], two: tuple[int, int]) -> bool:
     """Whether one rate is higher, in whole numbers: no rounding makes or breaks a tie."""
     return one[0] * two[1] > two[0] * one[1]
+
+
+class Difference(NamedTuple):
+    """Between two shares, in points: 0.02 is two percent more."""
+
+    points: float
+    low: float
+    high: float
+    """Between these it lies with 95 percent certainty. With 0 between them, chance alone may be it."""
+
+
+def difference(one: tuple[int, int], two: tuple[int, int]) -> Difference | None:
+    """How much larger the first share (so many of so many) is; None where one of them is of nobody.
+
+    The interval is Newcombe's hybrid of Wilson's (Statistics in Medicine 17, 1998, method 10): right for small numbers too.
+
+    >>> [round(number, 3) for number in difference((56, 70), (48, 80))]
+    [0.2, 0.052, 0.334]
+    """
+    if not one[1] or not two[1]:
+        return None
+    p, q = one[0] / one[1], two[0] / two[1]
+    (low_p, high_p), (low_q, high_q) = _wilson(*one), _wilson(*two)
+    low = p - q - math.hypot(p - low_p, high_q - q)
+    high = p - q + math.hypot(high_p - p, q - low_q)
+    return Difference(p - q, low, high)
+
+
+def _wilson(count: int, of: int) -> tuple[float, float]:
+    z = 1.959964  # 95 percent
+    middle, wide = (count + z * z / 2) / (of + z * z), z / (of + z * z)
+    spread = wide * math.sqrt(count * (of - count) / of + z * z / 4)
+    return max(0.0, middle - spread), min(1.0, middle + spread)

@@ -34,6 +34,8 @@ one_lead = typer.Typer(help="What is known of one lead.", no_args_is_help=True)
 commands.add_typer(one_lead, name="lead")
 segments = typer.Typer(help="Saved conditions on leads, and who is in them.", invoke_without_command=True)
 commands.add_typer(segments, name="segments")
+broadcasts = typer.Typer(help="One mail to a segment: newsletters, invitations.", invoke_without_command=True)
+commands.add_typer(broadcasts, name="broadcasts")
 
 suppressions = typer.Typer(help="Addresses that no marketing mail goes to, whatever a lead agreed to.", no_args_is_help=True)
 commands.add_typer(suppressions, name="suppressions")
@@ -256,6 +258,74 @@ def end(
     from mebae.programs.operating import operate
 
     operate(workflow_id, "end", outcome)
+
+
+BroadcastName = Annotated[str, typer.Argument(metavar="NAME", help="The broadcast's id, such as monthly-news.")]
+Run = Annotated[int, typer.Argument(metavar="RUN", help="The run's number, as `mebae broadcasts` shows it.")]
+
+
+@broadcasts.callback()
+def list_broadcasts(context: typer.Context) -> None:
+    """Lists the broadcasts of scenarios/broadcasts/, each with when it goes out next and how its last run stands."""
+    if context.invoked_subcommand is None:
+        from mebae.programs.broadcasts import list_broadcasts
+
+        list_broadcasts()
+
+
+@broadcasts.command("show")
+def show_broadcast(
+    broadcast: BroadcastName,
+    run: Annotated[int | None, typer.Option(help="Of this run; the latest if left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Shows a broadcast's runs with their progress, and what one has brought: opens and clicks of persons, the A/B test, the holdout."""
+    from mebae.programs.broadcasts import show_broadcast
+
+    show_broadcast(broadcast, run=run, as_json=as_json)
+
+
+@broadcasts.command("send")
+def send_broadcast(
+    broadcast: BroadcastName,
+    to: Annotated[
+        list[str] | None, typer.Option("--to", metavar="EMAIL", help="Only to this lead, in the segment or not; several times for several.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only says how many would get it, and why others would not.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Of one by local time: to all at once.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Goes ahead without asking.")] = False,
+    command: Annotated[str | None, typer.Option(help="An id of your own: the same one again sends nothing twice.")] = None,
+) -> None:
+    """Sends a broadcast now, whatever its schedule says. The gate is asked about every mail, as always."""
+    from mebae.programs.broadcast_sending import send_broadcast
+
+    send_broadcast(broadcast, to=to or [], dry_run=dry_run, at_once=now, yes=yes, command=command)
+
+
+@broadcasts.command("pause")
+def pause_broadcast(run: Run) -> None:
+    """Stops a run for now: no further mail, but for those whose bytes are on their way."""
+    from mebae.programs.broadcast_sending import steer
+
+    steer(run, "pause")
+
+
+@broadcasts.command("resume")
+def resume_broadcast(run: Run) -> None:
+    """Lets a paused run go on."""
+    from mebae.programs.broadcast_sending import steer
+
+    steer(run, "resume")
+
+
+@broadcasts.command("end")
+def end_broadcast(
+    run: Run, outcome: Annotated[str, typer.Option(help="What it is recorded under.")] = "ended-by-hand"
+) -> None:
+    """Ends a run: who had no mail yet gets none."""
+    from mebae.programs.broadcast_sending import steer
+
+    steer(run, "end", outcome)
 
 
 @one_lead.command("show")

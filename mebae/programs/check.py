@@ -9,8 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from mebae.beside import Beside, load_beside
+from mebae.broadcasts_loading import LoadedBroadcast, find_broadcasts, load_broadcast
 from mebae.errors import NotFound, Problem, ScenarioError
 from mebae.loading import Loaded, find_scenarios, load_scenario
+from mebae.programs.broadcasts_foretelling import coming
 from mebae.programs.foretelling import entering_next
 from mebae.programs.house import find_root
 from mebae.programs.screen import screen
@@ -26,11 +28,13 @@ def check(scenario: str | None) -> bool:
     home = root / plain_settings().scenarios
     activities = registered(root)
     folders = {folder.name.replace("_", "-"): folder for folder in find_scenarios(home)}
+    broadcasts = {folder.name.replace("_", "-"): folder for folder in find_broadcasts(home)}
+    taken = list(folders)
     if scenario is not None:
         name = scenario.replace("_", "-")
-        if name not in folders:
-            raise NotFound("scenario", scenario, folders)
-        folders = {name: folders[name]}
+        if name not in folders | broadcasts:
+            raise NotFound("scenario or broadcast", scenario, folders | broadcasts)
+        folders, broadcasts = ({id: folder for id, folder in found.items() if id == name} for found in (folders, broadcasts))
     beside = load_beside(home)
     problems = list(beside.problems)
     loaded: list[Loaded] = []
@@ -39,10 +43,21 @@ def check(scenario: str | None) -> bool:
             loaded.append(load_scenario(folder, activities=activities, known=beside.known))
         except ScenarioError as error:
             problems.extend(error.problems)
+    to_send: list[LoadedBroadcast] = []
+    for folder in broadcasts.values():
+        try:
+            to_send.append(load_broadcast(folder, known=beside.known, segments=beside.segments, taken=taken))
+        except ScenarioError as error:
+            problems.extend(error.problems)
+    said = coming(to_send, plain_settings(), root)
+    problems += said.problems
     if problems:
         _show_problems(problems)
         return False
-    screen().print(_table(loaded))
+    if loaded:
+        screen().print(_table(loaded))
+    for line in said.lines:
+        screen().print(f"[green]✓[/] {escape(line)}", soft_wrap=True)
     for line in _said(beside):
         screen().print(f"[green]✓[/] {escape(line)}")
     for line in entering_next(loaded, beside.segments or [], plain_settings(), root):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import ColumnElement, exists, or_, true
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,6 +28,8 @@ from mebae.store.scoring import stages_of
 from mebae.store.tables import JourneyRow, Lead
 from mebae.words import JourneyStatus
 
+T = TypeVar("T")
+
 MANY = 200
 """Starts on one morning that are worth a word about `starts_at_most`."""
 PATIENCE = 2
@@ -40,20 +43,29 @@ def entering_next(loaded: Iterable[Loaded], saved: Sequence[Saved], settings: Se
     ]
     if not started:
         return []
+
+    def ask(database: Database) -> list[str]:
+        now = wiring.world_now(settings)
+        return [database.read_now(_line, *one, now, settings.time_zone) for one in started]
+
+    return asked(settings, root, ask) or []
+
+
+def asked(settings: Settings, root: Path, ask: Callable[[Database], T]) -> T | None:
+    """What the database says; None where there is none with today's tables that answers: a check is about the files."""
     url = settings.database_url or f"sqlite:///{root / settings.state / 'mebae.db'}"
     if url.startswith("postgres"):
         url += f"{'&' if '?' in url else '?'}connect_timeout={PATIENCE}"
     try:
         if not is_current(url):
-            return []
+            return None
         database = Database(url, threads=1)
         try:
-            now = wiring.world_now(settings)
-            return [database.read_now(_line, *one, now, settings.time_zone) for one in started]
+            return ask(database)
         finally:
             database.close()
     except (MebaeError, SQLAlchemyError, OSError):
-        return []  # a check is about the files: nothing is said of a database that does not answer
+        return None
 
 
 def _starts(graph: Graph, segment: Saved) -> bool:

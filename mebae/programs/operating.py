@@ -1,4 +1,4 @@
-"""`mebae journeys …`: pause, resume and end, through the journey's own updates."""
+"""`mebae journeys …`: pause, resume and end, through the workflow's own updates. A broadcast's run has the same."""
 
 from __future__ import annotations
 
@@ -17,19 +17,24 @@ from mebae.programs.screen import screen
 from mebae.temporal import TemporalAway, connect
 
 PATIENCE = timedelta(seconds=10)
-"""How long the journey may take to answer: its worker may be away."""
+"""How long it may take to answer: its worker may be away."""
 
 DONE = {"pause": "paused", "resume": "goes on", "end": "ended"}
 
 
-def operate(workflow_id: str, verb: Literal["pause", "resume", "end"], outcome: str | None = None) -> None:
-    """Carries out one update and says so. Raises `NotFound` or `BadInput` with the journey's own word."""
+def operate(
+    workflow_id: str, verb: Literal["pause", "resume", "end"], outcome: str | None = None, *, called: str = "journey"
+) -> None:
+    """Carries out one update and says so. Raises `NotFound` or `BadInput` with the workflow's own word.
+
+    `called`: what kind of thing it is, for people.
+    """
     wiring.load_settings()
-    asyncio.run(wiring.with_last_word(_operate(workflow_id, verb, outcome)))
+    asyncio.run(wiring.with_last_word(_operate(workflow_id, verb, outcome, called)))
     screen().print(f"[green]✓[/] {workflow_id} {DONE[verb]}")
 
 
-async def _operate(workflow_id: str, verb: Literal["pause", "resume", "end"], outcome: str | None) -> None:
+async def _operate(workflow_id: str, verb: Literal["pause", "resume", "end"], outcome: str | None, called: str) -> None:
     client = await connect(patience=timedelta(seconds=3))
     handle = client.get_workflow_handle(workflow_id)
     try:
@@ -40,10 +45,10 @@ async def _operate(workflow_id: str, verb: Literal["pause", "resume", "end"], ou
                 await handle.execute_update({"pause": contracts.PAUSE, "resume": contracts.RESUME}[verb])
     except WorkflowUpdateFailedError as error:
         cause = error.cause
-        raise BadInput(cause.message if isinstance(cause, ApplicationError) else f"the journey did not {verb}") from None
+        raise BadInput(cause.message if isinstance(cause, ApplicationError) else f"the {called} did not {verb}") from None
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
-            raise NotFound("running journey", workflow_id) from None
+            raise NotFound(f"running {called}", workflow_id) from None
         raise TemporalAway(f"Temporal did not answer ({error.status.name.lower()})") from None
     except TimeoutError:
-        raise MebaeError("the journey does not answer: does a worker run? The request is kept and carried out when one does") from None
+        raise MebaeError(f"the {called} does not answer: does a worker run? The request is kept and carried out when one does") from None

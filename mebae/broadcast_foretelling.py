@@ -1,0 +1,93 @@
+"""What a run would do now: who is in the segment, and what the gate would say to each. Writes nothing, sends nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import select as columns
+from sqlmodel import Session, col
+
+from mebae.broadcasts import BroadcastPlan
+from mebae.gating import GateRules, decide
+from mebae.journey import Postponed
+from mebae.store.broadcast_leads import members
+from mebae.store.gate_facts import gather
+from mebae.store.tables import Lead
+
+READ_AT_ONCE = 1000
+
+TopicOf = Callable[[str | None], str]
+"""The mail's topic for a lead of this language."""
+
+
+@dataclass
+class Foretold:
+    """How many leads."""
+
+    members: int = 0
+    go: int = 0
+    """To whom the mail would go at once."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """By the gate's reason."""
+    postponed: Counter[str] = field(default_factory=Counter)
+
+
+class _Lead(NamedTuple):
+    id: int | None
+    email: str | None
+    time_zone: str | None
+    opted_out_at: datetime | None
+    erased_at: datetime | None
+    language: str | None
+
+
+class _Mail(NamedTuple):
+    """A delivery that there is not."""
+
+    lead_id: int
+    scope: str
+    mail: str
+    topic: str
+    id: int | None = None
+    entry: int | None = None
+    step: str = ""
+    visit: int = 1
+    broadcast_id: int | None = None
+    message_id: str = ""
+    attempt: int = 1
+
+
+def foretell(
+    session: Session, plan: BroadcastPlan, topic_of: TopicOf, rules: GateRules, zone: str, now: datetime
+) -> Foretold:
+    """Asks the gate about every lead of the segment, a page at a time. Of those held out nothing is known yet: lots are drawn
+    by the run's number."""
+    found = Foretold()
+    for page in _pages(session, plan, now):
+        found.members += len(page)
+        asked = [(lead, _Mail(lead.id or 0, plan.broadcast, plan.mail, topic_of(lead.language))) for lead in page]
+        for facts in gather(session, asked, rules.mail, zone, now):
+            answer = decide(facts, rules, now)
+            if answer is None:
+                found.go += 1
+            elif isinstance(answer, Postponed):
+                found.postponed[answer.why] += 1
+            else:
+                found.refused[answer.why] += 1
+    return found
+
+
+def _pages(session: Session, plan: BroadcastPlan, now: datetime) -> Iterator[list[_Lead]]:
+    after = 0
+    wanted = [getattr(Lead, name) for name in _Lead._fields]
+    while True:
+        query = columns(*wanted).where(col(Lead.id) > after, members(session, plan, now))
+        page = [_Lead(*row) for row in session.execute(query.order_by(col(Lead.id)).limit(READ_AT_ONCE))]
+        if not page:
+            return
+        yield page
+        after = page[-1].id or 0
