@@ -7,6 +7,7 @@ anything has changed, with every problem listed. Several workers may run. SIGTER
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -37,10 +38,12 @@ from mebae.mailing import MailRules
 from mebae.periodic import jobs
 from mebae.publishing import publish
 from mebae.router import Router
+from mebae.sales_channels import SalesMail, SlackWebhook
 from mebae.schedules import ensure_schedules
 from mebae.sender import Sender
 from mebae.settings import Settings
 from mebae.store.database import Database
+from mebae.telling import Channel, Teller
 from mebae.temporal import connect, ensure_search_attributes, watch
 from workflows.broadcast import BroadcastWorkflow
 from workflows.handover import HandoverWorkflow
@@ -82,12 +85,19 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
             tasks.create_task(sender.run())
             tasks.create_task(BroadcastSender(database, client, clock=settings.clock()).run())
             tasks.create_task(HandoverSender(database, client, clock=settings.clock()).run())
+            tasks.create_task(Teller(database, channels(database, transport, settings), clock=settings.clock()).run())
             tasks.create_task(watch(client))
             tasks.create_task(look_for_mail_server(settings.smtp_host, settings.smtp_port))
             wiring.say_ready("worker", ready_file)
     finally:
         await transport.aclose()
         await asyncio.to_thread(database.close)
+
+
+def channels(database: Database, transport: Transport, settings: Settings) -> dict[str, Channel]:
+    """The ways to the outside, by which sales is told."""
+    mail = mail_settings(settings)
+    return {"mail": SalesMail(database, transport, mail), "slack": SlackWebhook(database, mail, os.environ)}
 
 
 def workers(

@@ -39,7 +39,7 @@ class Kind(IntEnum):
     PREFERENCES = 4  # delivery
     TRAP = 5  # delivery
     BOUNCE = 6  # delivery
-    HANDOVER = 7  # hand-over, version of its state
+    HANDOVER = 7  # hand-over, the telling whose button it is (whom, and of which version)
     VIEW = 8  # delivery
 
 

@@ -197,7 +197,23 @@ def letter_for_sales(
     now: datetime,
 ) -> Letter:
     """The notice to sales: who, why, what the lead did lately and what it was sent."""
-    lead, language = place.lead, settings.language
+    step, language = place.graph.step(delivery.step), settings.language
+    note = note_on(
+        session, place.lead, settings, message=getattr(step, "message", ""), scenario=place.graph.title or place.graph.scenario,
+        language=language, now=now,
+    )  # fmt: skip
+    delivery.language = language
+    assert delivery.id is not None
+    return Letter(
+        settings.sales_email, None, delivery.message_id, now, _envelope_from(settings, delivery.id, now),
+        _headers(place, delivery), settings.sender, note,
+    )  # fmt: skip
+
+
+def note_on(
+    session: Session, lead: Lead, settings: MailSettings, *, message: str, scenario: str, language: str, now: datetime
+) -> SalesNote:
+    """What sales is told of a lead: who, why, what it did lately and what it was sent."""
     held = standing(session, lead, now)
     lines = [(event.occurred_at, event_line(event.name, event.properties, language)) for event in _behaviour(session, lead)]
     mails = session.exec(
@@ -210,24 +226,17 @@ def letter_for_sales(
         .order_by(col(Delivery.sent_at).desc())
         .limit(RECENT)
     ).all()
-    step = place.graph.step(delivery.step)
-    note = SalesNote(
+    return SalesNote(
         lead=_about(lead, held),
         score=_score(session, lead, held, language),
-        message=getattr(step, "message", ""),
+        message=message,
         events=tuple(lines),
         mails=tuple((mail.sent_at, mail.mail) for mail in mails if mail.sent_at is not None),
-        scenario=place.graph.title or place.graph.scenario,
+        scenario=scenario,
         language=language,
         sender=settings.sender,
         time_zone=settings.zone,
     )
-    delivery.language = language
-    assert delivery.id is not None
-    return Letter(
-        settings.sales_email, None, delivery.message_id, now, _envelope_from(settings, delivery.id, now),
-        _headers(place, delivery), settings.sender, note,
-    )  # fmt: skip
 
 
 def compose(letter: Letter) -> Composed:

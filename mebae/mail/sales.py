@@ -23,7 +23,7 @@ _WORDS = {
         "nameless": "お名前未登録", "note": "シナリオ「{scenario}」からの自動通知です。",
         "awareness": "認知", "interest": "興味", "consideration": "検討", "points": "{} 点", "people": "{} 名",
         "rank": "職位", "topics": "関心", "of": "{total} 点（属性 {fit} + 行動 {engagement}）", "reasons": "スコアの内訳",
-        "no_reasons": "点数になる行動や属性はまだありません。",
+        "no_reasons": "点数になる行動や属性はまだありません。", "colleagues": "同じ会社のリード", "script": "お話しいただきたいこと",
     },
     "en": {
         "company": "Company", "name": "Name", "title": "Title", "industry": "Industry", "company_size": "Employees",
@@ -33,7 +33,7 @@ _WORDS = {
         "awareness": "Awareness", "interest": "Interest", "consideration": "Consideration", "points": "{} points",
         "people": "{}", "rank": "Rank", "topics": "Interested in",
         "of": "{total} points (fit {fit} + engagement {engagement})", "reasons": "Where the points come from",
-        "no_reasons": "Nothing gives points yet.",
+        "no_reasons": "Nothing gives points yet.", "colleagues": "Colleagues of the same company", "script": "What to say and ask",
     },
 }  # fmt: skip
 _FACTS = (
@@ -88,6 +88,41 @@ class SalesNote:
     """Of sales, not of the lead: `ja`, else English."""
     time_zone: str = "Asia/Tokyo"
     """Of sales."""
+    colleagues: tuple[str, ...] = ()
+    """Other leads of the same firm, a line each."""
+    script: str = ""
+    """Of a call: what to say and ask."""
+    notice: str = ""
+    """By when something is expected, in a line."""
+    buttons: tuple[tuple[str, str], ...] = ()
+    """What can be pressed: words and address, the likeliest first."""
+
+
+def who_words(note: SalesNote) -> str:
+    """The lead in a few words: its name with its firm."""
+    name, company = _flat(note.lead.get("name")), _flat(note.lead.get("company"))
+    if _is_japanese(note.language):
+        person = f"{name} 様" if name and not name.endswith("様") else name or _WORDS["ja"]["nameless"]
+        return f"{person}（{company}）" if company else person
+    return (name or _WORDS["en"]["nameless"]) + (f" ({company})" if company else "")
+
+
+def standing_words(note: SalesNote) -> str:
+    """Qualification, score and stage in a line."""
+    words, lead = _WORDS["ja" if _is_japanese(note.language) else "en"], note.lead
+    qualification, stage = _flat(lead.get("qualification")), _flat(lead.get("stage"))
+    score = _score(note.score, words) if note.score is not None else words["points"].format(_flat(lead.get("score")) or "0")
+    parts = (
+        qualification.upper() if qualification != "none" else "", score,
+        _flat(lead.get("stage_title")) or words.get(stage, stage),
+    )  # fmt: skip
+    return " · ".join(part for part in parts if part)
+
+
+def reason_lines(note: SalesNote) -> list[str]:
+    """What gave the points, a line each."""
+    words = _WORDS["ja" if _is_japanese(note.language) else "en"]
+    return [] if note.score is None else [f"{words['points'].format(_points(points))}  {_flat(why)}" for points, why in note.score.reasons]
 
 
 def sales_notification(note: SalesNote) -> Rendered:
@@ -95,12 +130,7 @@ def sales_notification(note: SalesNote) -> Rendered:
     lead, zone = note.lead, ZoneInfo(note.time_zone)
     words = _WORDS["ja" if _is_japanese(note.language) else "en"]
     known = {key: _flat(lead.get(key)) for key in _FACTS}
-    name, company = known["name"], known["company"]
-    if words is _WORDS["ja"]:
-        person = f"{name} 様" if name and not name.endswith("様") else name or words["nameless"]
-        who = f"{person}（{company}）" if company else person
-    else:
-        who = (name or words["nameless"]) + (f" ({company})" if company else "")
+    who = who_words(note)
     shown = known | {
         "score": _score(note.score, words) if note.score is not None else words["points"].format(known["score"] or "0"),
         "company_size": words["people"].format(known["company_size"]) if known["company_size"] else "",
@@ -116,11 +146,13 @@ def sales_notification(note: SalesNote) -> Rendered:
         _layout(),
         {
             "language": "ja" if words is _WORDS["ja"] else "en", "subject": subject, "headline": headline, "who": who,
-            "standing": " · ".join(shown[key] for key in ("qualification", "score", "stage") if shown[key]),
+            "standing": standing_words(note), "notice": _flat(note.notice), "buttons": note.buttons,
+            "script": [line.strip() for line in note.script.splitlines() if line.strip()], "script_title": words["script"],
             "facts": [(words[key], shown[key]) for key in _FACTS if shown[key]],
             "histories": [
                 *scored,
                 (words["events"], [(_time(time, zone), _flat(text)) for time, text in note.events], words["no_events"]),
+                *([(words["colleagues"], [("", _flat(one)) for one in note.colleagues], "")] if note.colleagues else []),
                 (words["sent"], [(_time(time, zone), _flat(mail)) for time, mail in note.mails], words["no_sent"]),
             ],
             "note": words["note"].format(scenario=_flat(note.scenario)),

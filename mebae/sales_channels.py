@@ -1,0 +1,146 @@
+"""How sales is told: by mail, and by a Slack-compatible webhook.
+
+A webhook's address comes from the environment, by the name that `sales.py` gives; it goes to configured hosts only, over https (http
+to this machine), follows no redirect and uses no proxy that it was not given: no request that somebody else has thought of (SSRF).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+import httpx
+from sqlmodel import Session
+
+from mebae.errors import MailInvalid, Permanent, Temporary
+from mebae.mail.message import build
+from mebae.mail.outgoing import MailSettings
+from mebae.mail.sales import sales_notification
+from mebae.mail.sales_telling import Brief, brief, slack_message
+from mebae.mail.transport import Transport
+from mebae.sales import SalesRules
+from mebae.store.database import Database
+from mebae.store.sales import rules_of
+from mebae.store.tables import Telling
+from mebae.telling import Dropped, Message
+
+TIMEOUT = 10.0
+"""Seconds for a webhook to answer."""
+
+
+class WebhookUnavailable(Temporary):
+    """The other side did not answer, or said not now."""
+
+    code = "webhook-unavailable"
+
+    def __init__(self, code: str | None = None, *, raw: str | None = None, retry_after: timedelta | None = None) -> None:
+        super().__init__(code)
+        self.raw, self.retry_after = raw, retry_after
+
+
+class WebhookRefused(Permanent):
+    """The other side will never take this."""
+
+    code = "webhook-refused"
+
+    def __init__(self, code: str | None = None, *, raw: str | None = None) -> None:
+        super().__init__(code)
+        self.raw = raw
+
+
+class SalesMail:
+    """Tells by mail. Twice the same at most after a crash in the middle, with the same Message-ID."""
+
+    def __init__(self, database: Database, transport: Transport, settings: MailSettings) -> None:
+        self._database, self._transport, self._settings = database, transport, settings
+
+    async def tell(self, message: Message, now: datetime) -> str:
+        found = await self._database.read(_brief, message.id, self._settings, now)
+        if found is None:
+            raise Dropped
+        rendered = sales_notification(found.note)
+        sender = self._settings.sender
+        domain = sender.email.rpartition("@")[2]
+        mail = build(
+            rendered, to=found.email, to_name=found.to.name or None, sender=sender, message_id=f"<telling-{message.id}@{domain}>",
+            date=now, headers=(("X-Mebae-Telling", message.key),),
+        )  # fmt: skip
+        try:
+            receipt = await self._transport.deliver(sender.email, found.email, mail, before_data=_go)
+        except MailInvalid as broken:
+            raise WebhookRefused(broken.code) from None
+        return receipt.text
+
+
+class SlackWebhook:
+    """Tells by webhook. `environ`: where the addresses are, by the names that the rules give."""
+
+    def __init__(self, database: Database, settings: MailSettings, environ: Mapping[str, str]) -> None:
+        self._database, self._settings, self._environ = database, settings, environ
+        self._client = httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+
+    async def tell(self, message: Message, now: datetime) -> str:
+        rules = await self._database.read(rules_of)
+        found = await self._database.read(_brief, message.id, self._settings, now)
+        if found is None:
+            raise Dropped
+        name = rules.slack if message.target == "team" else rules.somebody(message.target).slack
+        if name is None:
+            raise Dropped
+        url = allowed(self._environ.get(name), rules)
+        return await post(self._client, url, slack_message(found.note), {"Idempotency-Key": message.key})
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+def allowed(url: str | None, rules: SalesRules) -> str:
+    """The address, if it may be spoken to. Raises `WebhookUnavailable` where it is not set yet, `WebhookRefused` where it may not."""
+    if not url:
+        raise WebhookUnavailable("webhook-unset", retry_after=timedelta(minutes=15))
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise WebhookRefused("webhook-address") from None
+    named = f"{host}:{port}" if port is not None else host
+    if named not in rules.webhook_hosts or parts.username is not None:
+        raise WebhookRefused("webhook-host")
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_here(host)):
+        raise WebhookRefused("webhook-insecure")
+    return url
+
+
+async def post(client: httpx.AsyncClient, url: str, body: object, headers: Mapping[str, str]) -> str:
+    """One request with a JSON body. 2xx is heard; 408, 425, 429, 5xx and no answer are asked again; anything else never."""
+    try:
+        answer = await client.post(url, json=body, headers=dict(headers))
+    except httpx.HTTPError as error:
+        raise WebhookUnavailable(raw=type(error).__name__) from None
+    raw = f"{answer.status_code} {answer.text[:300]}"
+    if answer.is_success:
+        return raw
+    if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
+        after = answer.headers.get("retry-after", "")
+        raise WebhookUnavailable(raw=raw, retry_after=timedelta(seconds=int(after)) if after.isdigit() else None)
+    raise WebhookRefused(raw=raw)
+
+
+def _brief(session: Session, telling: int, settings: MailSettings, now: datetime) -> Brief | None:
+    row = session.get_one(Telling, telling)
+    return brief(session, row, settings, now) if row.status == "waiting" else None
+
+
+def _is_here(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _go() -> None:
+    """Nothing stands between the recipient and the data: sales is always told."""
