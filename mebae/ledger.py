@@ -28,6 +28,7 @@ from mebae.clock import WorldClock
 from mebae.contracts import StepInput
 from mebae.mail.message import message_id
 from mebae.resting import Place
+from mebae.store.suppressions import salt_of
 from mebae.store.tables import Delivery
 from mebae.words import DeliveryKind, DeliveryStatus
 
@@ -218,7 +219,7 @@ def claim(
             scope=place.graph.scenario,
             mail=mail,
             piece=piece,
-            message_id=message_id(request.entry, request.step, request.visit, domain),
+            message_id=message_id(request.entry, request.step, request.visit, domain, salt=salt_of(session)),
             status=DeliveryStatus.CLAIMED,
         )
         session.add(row)

@@ -153,6 +153,8 @@ class Relay:
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
+        self.senders: dict[str, str] = {}
+        """Of the envelopes, by whom the mails are to: where a server that cannot deliver reports it."""
         self.at_rcpt: Callable[[str], str | None] = lambda _to: None
         self.at_data: Callable[[EmailMessage], str | None] = lambda _mail: None
 
@@ -170,6 +172,7 @@ class Relay:
         answer = self.at_data(mail)
         if answer is None:
             self.mails.append(mail)
+            self.senders |= dict.fromkeys(map(str, envelope.rcpt_tos), str(envelope.mail_from))
         return answer or "250 OK"
 
     async def start(self, port: int = 0) -> int:

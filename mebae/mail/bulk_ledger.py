@@ -28,6 +28,7 @@ from mebae.store.deliveries import (
     write_moves,
 )
 from mebae.store.links import store_links
+from mebae.store.suppressions import salt_of
 from mebae.store.tables import Broadcast, Company, Lead
 from mebae.words import DeliveryKind, DeliveryStatus
 
@@ -161,7 +162,7 @@ class BulkLedger:
     def _insert(
         self, session: Session, broadcast: int, leads: Sequence[Lead], content: BulkContent, texts: Texts, now: datetime
     ) -> None:
-        rows = []
+        rows, salt = [], salt_of(session)
         for lead in leads:
             assert lead.id is not None
             language, hash, _ = texts.chosen(lead)
@@ -170,7 +171,7 @@ class BulkLedger:
                     "broadcast_id": broadcast, "variant": content.variant, "lead_id": lead.id,
                     "kind": DeliveryKind.MARKETING, "scope": content.scope, "mail": content.mail,
                     "topic": texts.topic(lead), "language": language, "text_hash": hash,
-                    "message_id": broadcast_message_id(broadcast, lead.id, self._domain),
+                    "message_id": broadcast_message_id(broadcast, lead.id, self._domain, salt=salt),
                     "status": DeliveryStatus.CLAIMED, "attempt": 1, "mark": lead.last_seq,
                     "claimed_at": now, "first_claimed_at": now,
                 }

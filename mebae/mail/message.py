@@ -116,15 +116,18 @@ def _part(subtype: str, text: str, boundary: str) -> str:
     )
 
 
-def message_id(entry: int, step: str, visit: int, domain: str) -> str:
-    """The Message-ID of one delivery: the same for every attempt, and nothing personal in it."""
-    key = hashlib.sha256(f"{entry}\n{step}\n{visit}".encode()).hexdigest()[:20]
+def message_id(entry: int, step: str, visit: int, domain: str, *, salt: str = "") -> str:
+    """The Message-ID of one delivery: the same for every attempt, and nothing personal in it.
+
+    `salt`: the workspace's, without which nobody guesses another delivery's. A report that names one has seen the mail.
+    """
+    key = hashlib.sha256(f"{salt}\n{entry}\n{step}\n{visit}".encode()).hexdigest()[:20]
     return f"<{entry}.{visit}.{key}@{_domain(domain)}>"
 
 
-def broadcast_message_id(broadcast: int, lead: int, domain: str) -> str:
+def broadcast_message_id(broadcast: int, lead: int, domain: str, *, salt: str = "") -> str:
     """The same for a broadcast's mail to a lead."""
-    key = hashlib.sha256(f"broadcast\n{broadcast}\n{lead}".encode()).hexdigest()[:20]
+    key = hashlib.sha256(f"{salt}\nbroadcast\n{broadcast}\n{lead}".encode()).hexdigest()[:20]
     return f"<b{broadcast}.{key}@{_domain(domain)}>"
 
 

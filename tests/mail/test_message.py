@@ -247,6 +247,9 @@ def test_message_id_is_the_same_for_every_attempt_and_different_for_every_delive
     }
     assert len(ids) == 8
     assert message_id(7, "thanks", 1, "example.com") == ID
+    salted = message_id(7, "thanks", 1, "example.com", salt="of this workspace")
+    assert salted != ID, "who does not know the salt guesses none"
+    assert salted == message_id(7, "thanks", 1, "example.com", salt="of this workspace")
     assert re.fullmatch(r"<7\.1\.[0-9a-f]{20}@example\.com>", ID)
     assert parsed(built())["Message-ID"] == ID
 
