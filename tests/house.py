@@ -353,11 +353,13 @@ async def house(
     finally:
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-        await transport.aclose()
-        await relay.stop()
+        try:
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+        finally:  # what one house left behind would be the next test's warning
+            await transport.aclose()
+            await relay.stop()
 
 
 async def start_test_server() -> WorkflowEnvironment:
