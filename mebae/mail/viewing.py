@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
+from mebae.mail.composing import MailContent, Texts, marketing_letter
 from mebae.mail.links import Tracking
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.publishing import layout_source
-from mebae.mail.rendering import lead_values, parse_mail, render
-from mebae.mail.tracking import links_of
+from mebae.mail.rendering import parse_mail, render
 from mebae.store.graphs import graph_of
-from mebae.store.tables import Broadcast, Delivery, Event, JourneyRow, Lead, MailText
-from mebae.timing import first_zone
+from mebae.store.tables import Broadcast, Company, Delivery, Event, JourneyRow, Lead, MailText
+from mebae.words import DeliveryKind
 
 
 class Again(NamedTuple):
@@ -31,36 +31,31 @@ def mail_again(session: Session, delivery_id: int, settings: MailSettings, now: 
     more. Raises `BrokenMail` where it cannot be rendered any more."""
     delivery = session.get(Delivery, delivery_id)
     lead = session.get(Lead, delivery.lead_id) if delivery is not None else None
-    if delivery is None or lead is None or lead.erased_at is not None or delivery.text_hash is None:
+    if delivery is None or lead is None or lead.erased_at is not None or delivery.kind != DeliveryKind.MARKETING:
         return None
-    text = session.get(MailText, delivery.text_hash)
+    text = session.get(MailText, delivery.text_hash) if delivery.text_hash is not None else None
     if text is None:
         return None
-    links = links_of(settings, delivery_id, now)
-    title, entry = _of(session, delivery)
-    values = {
-        "lead": lead_values(lead),
-        "entry": dict(entry),
-        "scenario": {"id": delivery.scope, "title": title},
-        "sender": settings.sender,
-        "unsubscribe_url": links.unsubscribe if links else None,
-        "preferences_url": links.preferences if links else None,
-        "view_url": links.view if links else None,
-        "language": delivery.language or lead.language,
-        "time_zone": first_zone(lead.time_zone, settings.zone),
-    }
+    title, entry = _sent_by(session, delivery)
+    sources = {delivery.language or "": (text.hash, text.source)}
+    letter = marketing_letter(
+        Texts(f"{delivery.scope}/{delivery.mail}", sources, layout_source(session)), lead,
+        session.get(Company, lead.company_id) if lead.company_id is not None else None,
+        delivery_id, delivery.message_id, settings, entry=entry, scope=(delivery.scope, title), headers=(), now=now,
+    )  # fmt: skip
+    content, links = letter.content, letter.links
+    assert isinstance(content, MailContent)
     # No image of one dot: who reads the page has opened the mail before, or a scanner has.
-    tracking = Tracking(links.link, trap=links.trap) if links else None
-    where = f"{delivery.scope}/{delivery.mail}"
-    html = render(parse_mail(text.source, where), layout_source(session), values, tracking=tracking).html
-    return Again(html, links.links if links else {})
+    tracking = Tracking(links.link, trap=links.trap) if links is not None else None
+    html = render(parse_mail(content.source, content.where), content.layout, content.values, tracking=tracking).html
+    return Again(html, links.links if links is not None else {})
 
 
-def _of(session: Session, delivery: Delivery) -> tuple[str, Mapping[str, Any]]:
+def _sent_by(session: Session, delivery: Delivery) -> tuple[str, Mapping[str, Any]]:
     """The title of what it was sent by, and the properties of the event that started the journey."""
     if delivery.entry is None:
-        run = session.get(Broadcast, delivery.broadcast_id)
-        return (run.broadcast if run is not None else ""), {}
+        run = session.get(Broadcast, delivery.broadcast_id) if delivery.broadcast_id is not None else None
+        return (run.broadcast if run is not None else delivery.scope), {}
     row = session.get(JourneyRow, delivery.entry)
     event = session.get(Event, row.entry_event_id) if row is not None and row.entry_event_id is not None else None
     title = graph_of(session, row.version).title if row is not None else ""
