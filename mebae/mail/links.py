@@ -23,6 +23,7 @@ _LINK = re.compile(
     re.DOTALL,
 )
 """In HTML as css_inline writes it: every attribute has a value, in double quotes. What is no link is skipped whole."""
+_BODY = re.compile(r'<body(?:\s+[^\s=>]+="[^"]*")*\s*>')
 _HREF = re.compile(r'(?<=\shref=")[^"]*')
 _MARK = re.compile(rf'\s{UNTRACKED}="[^"]*"')
 _PAGES = ("unsubscribe_url", "preferences_url", "view_url")
@@ -92,21 +93,24 @@ def place_links(page: str, links: Links) -> str:
 
 
 def with_marks(page: str, tracking: Tracking) -> str:
-    """The page with the image and the trap at its end."""
-    marks = ""
+    """The page with the trap at its beginning, as whoever follows all links mostly does so in order, and the image at its end."""
     if tracking.trap:
-        marks += (
+        trap = (
             f'<div data-text="none" aria-hidden="true" style="{_HIDDEN}">'
             f'<a href="{attribute(tracking.trap)}" rel="nofollow" aria-hidden="true" tabindex="-1"></a></div>'
         )
+        body = _BODY.search(page)
+        at = body.end() if body is not None else 0
+        page = page[:at] + trap + page[at:]
     if tracking.pixel:
         # Not `display:none`: some mail programs fetch no image that is not shown.
-        marks += (
+        image = (
             f'<img data-text="none" src="{attribute(tracking.pixel)}" width="1" height="1" alt="" '
             'style="border:0;width:1px;height:1px">'
         )
-    before, end, after = page.rpartition("</body>")
-    return f"{before}{marks}{end}{after}" if end else page + marks
+        before, end, after = page.rpartition("</body>")
+        page = f"{before}{image}{end}{after}" if end else page + image
+    return page
 
 
 def attribute(value: str) -> str:
