@@ -52,7 +52,7 @@ def wishes(session: Session, delivery_id: int) -> Wishes | None:
         mail_language=delivery.language,
         topic=delivery.topic,
         stopped=lead.opted_out_at is not None or entry is not None,
-        can_resume=lead.email is not None and (entry is None or entry.reason == "unsubscribed"),
+        can_resume=lead.email is not None and (entry is None or entry.reason in suppressions.LIFTED_BY_CONSENT),
         choices={choice.topic: choice.wanted for choice in choices},
     )
 
@@ -75,11 +75,9 @@ def resume(session: Session, delivery_id: int, now: datetime, *, wording: str, t
     if topic is not None:
         suppressions.choose_topic(session, lead.id, topic, wanted=True, now=now)
         return
-    if lead.opted_out_at is None:
-        return
     log = EventLog(now)
     given = ConsentGiven(how=HOW, source=delivery.mail, wording=wording)
-    log.consent(lead, given, now, f"resubscribed:{lead.id}:{lead.last_seq + 1}")
+    log.consent(lead, given, now, f"resubscribed:{lead.id}:{lead.last_seq + 1}", lifts=True)
     log.write(session)
 
 

@@ -42,7 +42,9 @@ SETTINGS = MailSettings(
     "sales@mebae.example", rules=TOPICS, tokens=TOKENS, public_url="http://mail.example", bounce_domain="back.mebae.example",
 )  # fmt: skip
 LINKS = ("https://example.com/paper", "https://example.com/pricing?from=mail#plans", "https://example.com/料金")
-CHROME = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
+CHROME = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
+)
 
 
 class Dial(WorldClock):
@@ -73,9 +75,7 @@ class MailSite:
     def __init__(self, database: Database, settings: MailSettings = SETTINGS) -> None:
         self.database, self.settings, self.dial = database, settings, Dial()
         self.side = LeadSide(database, settings, self.dial)
-        self.app = create_app(
-            database, write_keys=["key"], clock=self.dial, extra_routers=self.side.routers
-        )
+        self.app = create_app(database, write_keys=["key"], clock=self.dial, extra_routers=self.side.routers)
         self._mails = 0
         self.first: Mail | None = None
 
@@ -103,18 +103,19 @@ class MailSite:
             self._mails += len(rows)
             session.add_all(rows)
             session.flush()
-            return [self._mail(session, row, links) for row in rows]
+            mails = [self._mail(row, links) for row in rows]
+            store_links(session, mails[0].links.links)
+            return mails
 
         mails = self.database.write_now(write)
         self.first = self.first or mails[0]
         return mails
 
-    def _mail(self, session: Session, row: Delivery, links: Sequence[str]) -> Mail:
+    def _mail(self, row: Delivery, links: Sequence[str]) -> Mail:
         assert row.id is not None
         mine = links_of(self.settings, row.id, SENT)
         assert mine is not None
         hrefs = tuple(mine.link(url) for url in links)
-        store_links(session, mine.links)
         return Mail(row.lead_id, row.id, mine, hrefs)
 
     def visit(

@@ -358,7 +358,9 @@ def test_a_page_loads_its_settings_with_its_own_key(database: Database) -> None:
     ],
     ids=["alias", "identify by id", "identify by address"],
 )
-def test_who_reads_a_pages_key_turns_nobodys_mail_to_another_address(database: Database, attack: dict[str, Any]) -> None:
+def test_who_reads_a_pages_key_turns_nobodys_mail_to_another_address(
+    database: Database, attack: dict[str, Any]
+) -> None:
     site = Site(app_of(database, page_keys=["page-key"]))
     known = {"type": "identify", "messageId": "i0", "userId": "crm-7", "traits": {"email": SATO, "name": "佐藤 健司"}}
     site.post("/v1/identify", known)

@@ -392,7 +392,9 @@ def test_whatever_is_sent_each_event_is_taken_or_rejected(events: list[Any], kin
         assert len(batch.incoming) + len(batch.rejected) == len(events)
         for incoming in batch.incoming:
             assert incoming.occurred_at <= incoming.received_at
-            assert Incoming.model_validate(incoming.model_dump()) == incoming  # made without checks, and right all the same
+            assert (
+                Incoming.model_validate(incoming.model_dump()) == incoming
+            )  # made without checks, and right all the same
             json.dumps([incoming.properties, incoming.traits], allow_nan=False, ensure_ascii=False).encode()
 
 

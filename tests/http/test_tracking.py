@@ -234,7 +234,11 @@ def test_a_stored_target_that_is_no_web_address_is_not_gone_to(sqlite_site: Mail
 
 def test_a_bad_image_address_gives_the_dot_and_is_not_kept(sqlite_site: MailSite) -> None:
     mail = sqlite_site.send()
-    for url in (mail.links.pixel.replace(".gif", "x.gif"), "http://mail.example/t/o/x.gif", mail.links.pixel[:-9] + ".gif"):
+    for url in (
+        mail.links.pixel.replace(".gif", "x.gif"),
+        "http://mail.example/t/o/x.gif",
+        mail.links.pixel[:-9] + ".gif",
+    ):
         answer = sqlite_site.visit(url)
         assert (answer.status_code, len(answer.content)) == (200, 43)
     assert actions(sqlite_site) == []
