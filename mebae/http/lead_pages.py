@@ -54,7 +54,8 @@ class _Visit(NamedTuple):
         if self.known is None or self.known.email is None:
             return self.words.you
         local, _, domain = self.known.email.rpartition("@")
-        return f" {local[:1]}…@{domain} " if self.language == "ja" else f"{local[:1]}…@{domain}"
+        masked = f"{local[:1]}***@{domain}"
+        return f" {masked} " if self.language == "ja" else masked
 
 
 class LeadPages:
