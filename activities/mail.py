@@ -144,7 +144,7 @@ class MailActivities:
                 return Unknown(mark=row.mark, forms=row.forms, then=then)
             case _:
                 pass
-        row.topic = topic_of(session, place, mail) if kind == DeliveryKind.MARKETING else ""
+        row.topic = topic_of(session, place, mail, self._settings) if kind == DeliveryKind.MARKETING else ""
         answer = self._ask(session, place, row, "claim", now)
         if answer is not None:
             return self._closed(session, place, request, row, answer, now)

@@ -14,8 +14,10 @@ from typing import TypeVar
 from mebae.content_loading import CONTENT_FILE, load_content
 from mebae.errors import Problem, ScenarioError
 from mebae.forms_loading import FORMS_FILE, load_forms
+from mebae.mail.shared import blocks_of
 from mebae.mailing import MailRules
 from mebae.mailing_loading import MAILING_FILE, load_mailing
+from mebae.mails_loading import BLOCKS_FOLDER, LAYOUTS_FOLDER, block_names, layout_names, load_blocks, load_layouts
 from mebae.sales import SalesRules
 from mebae.sales_loading import SALES_FILE, load_sales
 from mebae.scoring_loading import LoadedScoring, load_scoring
@@ -35,8 +37,10 @@ READERS: dict[str, Callable[[Path, Vocabulary], object]] = {
     CONTENT_FILE: load_content,
     MAILING_FILE: lambda home, _: load_mailing(home),
     SALES_FILE: lambda home, known: load_sales(home, known=known),
+    LAYOUTS_FOLDER: lambda home, _: load_layouts(home),
+    BLOCKS_FOLDER: lambda home, _: _by_name(load_blocks(home)),
 }
-"""Further files, each read and checked with the words of those before it; a reader raises `ScenarioError`, and answers None
+"""Further files and folders, each read and checked with the words of those before it; a reader raises `ScenarioError`, and answers None
 if there is no such file."""
 
 
@@ -98,4 +102,9 @@ def load_beside(home: Path) -> Beside:
     rules = others.get(MAILING_FILE)
     if isinstance(rules, MailRules) and rules.topics:
         known = replace(known, mail_topics=tuple(topic.id for topic in rules.topics))
+    known = replace(known, layouts=layout_names(home), blocks=block_names(home))
     return Beside(known, plan, scoring, segments, others, tuple(problems))
+
+
+def _by_name(blocks: dict[tuple[str, str], str] | None) -> dict[str, dict[str, str]] | None:
+    return None if blocks is None else blocks_of(blocks)

@@ -1,12 +1,11 @@
 """Reads scenarios and their mails from their folders; nothing of one is seen by another or left in `sys.modules`.
 
 `scenarios/whitepaper_followup/` holds `scenario.py` with the scenario `whitepaper-followup`, and its mails:
-`thanks.ja.md`, `thanks.en.md`, or `thanks.md` for every language.
+`thanks.ja.md`, `thanks.en.md`, or `thanks.md` for every language (`mebae.mails_loading`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +16,14 @@ from mebae.beside import load_beside
 from mebae.compiling import compile_scenario
 from mebae.errors import Problem, ScenarioError
 from mebae.graph import Graph
-from mebae.mail.rendering import BrokenMail, parse_mail
+from mebae.mails_loading import BLOCKS_FOLDER, LAYOUTS_FOLDER
+from mebae.mails_loading import find_mails as find_mails
 from mebae.pyfile import place, read_object, reporter
 from mebae.vocabulary import Vocabulary
 
 SCENARIO_FILE = "scenario.py"
-ANY_LANGUAGE = ""
-"""The language of `thanks.md`."""
 
-_OTHER_FOLDERS = ("layouts", "broadcasts")
-_MAIL = re.compile(r"(?P<mail>[^.]+)(?:\.(?P<language>[^.]+))?\.md")
-_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_OTHER_FOLDERS = (LAYOUTS_FOLDER, BLOCKS_FOLDER, "broadcasts")
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ def find_scenarios(root: Path) -> list[Path]:
     """The folders of all scenarios, in the order of their names.
 
     `root` is the project's root or its `scenarios` folder. A folder without files is none (Git keeps none either, but
-    Python leaves its `__pycache__`), nor are `layouts`, `broadcasts` and what begins with a dot or an underscore.
+    Python leaves its `__pycache__`), nor are `layouts`, `blocks`, `broadcasts` and what begins with a dot or an underscore.
     Raises `ScenarioError` if there is no such folder.
     """
     home = scenarios_home(root)
@@ -155,49 +151,3 @@ def _read_scenario(folder: Path, problems: list[Problem]) -> Scenario | None:
             f"rename the folder to '{scenario.id.replace('-', '_')}', or write Scenario(\"{_id_of(folder)}\", …)"
         )
     return scenario
-
-
-# -- mails
-
-
-def find_mails(
-    folder: Path, problems: list[Problem], *, folders: int = 2, known: Vocabulary | None = None
-) -> dict[tuple[str, str], Path]:
-    """The mails beside a scenario or broadcast, by id and language, checked: what is wrong with them goes into `problems`.
-
-    `folders`: how many of the folders above a file its problems name. `known`: whose topics of mail are right.
-    """
-    mails: dict[tuple[str, str], Path] = {}
-    for path in sorted(folder.glob("*.md")):
-        if path.name.startswith(".") or path.name.upper().startswith("README."):
-            continue
-        parts = _MAIL.fullmatch(path.name)
-        language = (parts["language"] or ANY_LANGUAGE) if parts else ""
-        if parts is None or (language and not _LANGUAGE.fullmatch(language)):
-            problems.append(
-                Problem(
-                    file=place(path, folders=folders), message="a mail is called name.language.md, such as thanks.ja.md, or thanks.md"
-                )
-            )
-            continue
-        mails[parts["mail"], language] = path
-    for path in mails.values():
-        _check_mail(path, problems, folders, known or Vocabulary())
-    return mails
-
-
-def _check_mail(path: Path, problems: list[Problem], folders: int, known: Vocabulary) -> None:
-    where = place(path, folders=folders)
-    try:
-        mail = parse_mail(path.read_text(encoding="utf-8-sig"), where)
-        if wrong := known.wrong_mail_topic(mail.topic):
-            problems.append(Problem(file=where, message=wrong))
-    except UnicodeDecodeError:
-        problems.append(Problem(file=where, message="the file is no UTF-8 text: save it as UTF-8"))
-    except BrokenMail as error:
-        parts = re.fullmatch(rf"{re.escape(where)}(?:, line (?P<line>\d+))?: (?P<message>.*)", error.detail, re.DOTALL)
-        if parts is None:
-            problems.append(Problem(file=where, message=error.detail))
-        else:
-            file = f"{where}:{parts['line']}" if parts["line"] else where
-            problems.append(Problem(file=file, message=parts["message"]))

@@ -23,6 +23,12 @@ in continuing dealings with us (第3号), it gave us its address in writing, as 
 published its address for its business without refusing mail (第4号)."""
 
 
+ANY = "any"
+"""In a chain of languages: the text that is for every language (`thanks.md`)."""
+LANGUAGES = (ANY, "ja", "en")
+"""What a lead gets whose own language has no text: the first of these that there is."""
+
+
 @dataclass(frozen=True)
 class Topic:
     """What a mail is about, as leads choose it on their preference page."""
@@ -84,6 +90,7 @@ class MailRules:
     """What `send_next` and the recommendations in mails choose from (`scenarios/content.py`)."""
     bases: tuple[str, ...] = tuple(BASES)
     """Which grounds are accepted."""
+    languages: tuple[str, ...] = LANGUAGES
 
     def topic(self, id: str) -> Topic | None:
         return next((topic for topic in self.topics if topic.id == id), None)

@@ -12,7 +12,7 @@ from typing import Any
 
 from mebae.authoring import _show, _span, _text, business_days, days, hours, weeks
 from mebae.errors import AuthoringError
-from mebae.mailing import BASES, Cap, SendingHours, Topic
+from mebae.mailing import BASES, LANGUAGES, Cap, SendingHours, Topic
 from mebae.timing import Duration
 
 __all__ = ["Mailing", "at_most", "between", "business_days", "days", "hours", "topic", "weeks"]
@@ -26,6 +26,8 @@ class Mailing:
     - `caps`: how many a lead gets at most, over all journeys and broadcasts. Several hold at once.
     - `hours`: when mail goes out, by the clock on the lead's wall.
     - `accepts`: on what grounds a lead may be written to; all that the law knows if left out.
+    - `languages`: which text a lead gets whose own language has none, the first that there is; `"any"` is the text for every
+      language (`thanks.md`).
     - `needs_consent`: `False` where the law asks for no ground (as in the United States). In Japan and Europe it does.
 
     >>> Mailing(caps=[at_most(2, within=days(7))], hours=between("08:00", "20:00")).caps[0].count
@@ -37,11 +39,13 @@ class Mailing:
     hours: SendingHours | None = None
     accepts: Iterable[str] = field(default=tuple(BASES))
     needs_consent: bool = True
+    languages: Iterable[str] = field(default=LANGUAGES)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "topics", _all(self.topics, Topic, "topics", 'topic("product", ja="製品情報")'))
         object.__setattr__(self, "caps", _all(self.caps, Cap, "caps", "at_most(2, within=days(7))"))
         object.__setattr__(self, "accepts", _all(self.accepts, str, "accepts", '"consent"'))
+        object.__setattr__(self, "languages", _all(self.languages, str, "languages", '"any", "ja", "en"'))
         given: Any = self.hours
         if given is not None and not isinstance(given, SendingHours):
             raise AuthoringError(f'hours={_show(given)}: write hours=between("08:00", "20:00")')

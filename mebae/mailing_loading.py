@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mebae import mailing_language
 from mebae.errors import BadInput, Problem, ScenarioError, did_you_mean
-from mebae.mailing import BASES, Cap, MailRules, Topic
+from mebae.mailing import ANY, BASES, Cap, MailRules, Topic
 from mebae.mailing_hours import minutes_of
 from mebae.mailing_language import Mailing
 from mebae.pyfile import read_object, reporter
@@ -43,6 +43,7 @@ def load_mailing(home: Path) -> MailRules | None:
         hours=written.hours,
         needs_consent=written.needs_consent,
         bases=tuple(written.accepts),
+        languages=tuple(written.languages),
     )
 
 
@@ -62,6 +63,9 @@ def _wrong(written: Mailing) -> Iterator[str]:
     for basis in written.accepts:
         if basis not in BASES:
             yield f"accepts=: {basis!r} is no ground for mail{did_you_mean(basis, BASES)}"
+    for language in written.languages:
+        if language != ANY and not _LANGUAGE.fullmatch(language):
+            yield f'languages=: {language!r} is no language: write codes such as "ja", or "any"'
     if written.needs_consent and not tuple(written.accepts):
         yield "accepts=[]: then nobody may be written to; leave it out to accept all that the law knows"
 

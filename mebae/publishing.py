@@ -17,7 +17,8 @@ from sqlmodel import Session, col, select
 from mebae.broadcasts_loading import LoadedBroadcast
 from mebae.handing import publish_sales
 from mebae.loading import Loaded
-from mebae.mail.publishing import layout_files, publish_layouts, publish_mails
+from mebae.mail.publishing import block_files, layout_files, publish_blocks, publish_layouts, publish_mails
+from mebae.mails_loading import BLOCKS_FOLDER, LAYOUTS_FOLDER
 from mebae.sales import SalesRules
 from mebae.scoring_loading import LoadedScoring
 from mebae.segments import Saved
@@ -57,7 +58,8 @@ def publish(
     for one in loaded:
         sources = {(mail, language or ""): path.read_text(encoding="utf-8-sig") for (mail, language), path in one.mails.items()}
         publish_mails(session, one.graph.scenario, sources, now)
-    publish_layouts(session, layout_files(root / "layouts"), now)
+    publish_layouts(session, layout_files(root / LAYOUTS_FOLDER), now)
+    publish_blocks(session, block_files(root / BLOCKS_FOLDER), now)
     publish_segments(session, segments)
     for broadcast in broadcasts:
         publish_mails(session, broadcast.plan.broadcast, broadcast.sources(), now)

@@ -36,6 +36,9 @@ class Vocabulary:
     """Those of mailing.py, which mails say with `topic:`. Not those of scoring.py, which are what a lead is interested in."""
     pieces: Collection[str] | None = None
     """Those of content.py; none where there is no such file."""
+    layouts: Collection[str] | None = None
+    blocks: Collection[str] | None = None
+    """Those of the folders `layouts` and `blocks`, which mails name."""
     plan: TrackingPlan | None = None
 
     @classmethod

@@ -65,9 +65,9 @@ def test_a_folder_loads_with_its_mails_by_language(tmp_path: Path) -> None:
 
 def test_scenarios_are_found_from_the_project_or_its_scenarios_folder(tmp_path: Path) -> None:
     made = [folder(tmp_path, "a"), folder(tmp_path, "b")]
-    for other in ("layouts", "_drafts", ".cache"):
+    for other, file in (("layouts", "default.html"), ("blocks", "x.md"), ("_drafts", "x.html"), (".cache", "x.html")):
         (tmp_path / "scenarios" / other).mkdir()
-        (tmp_path / "scenarios" / other / "x.html").touch()
+        (tmp_path / "scenarios" / other / file).write_text("{{ body }} {{ footer }}" if other == "layouts" else "x")
     (tmp_path / "scenarios" / "gone" / "__pycache__").mkdir(parents=True)
     (tmp_path / "scenarios" / "notes.py").touch()
     assert find_scenarios(tmp_path) == find_scenarios(tmp_path / "scenarios") == made

@@ -124,7 +124,7 @@ class BulkLedger:
         if closed is not None:
             until = closed.until if isinstance(closed, Postponed) else None
             return Slice([], stands + [_stand(known.get(lead.id or 0), lead.id or 0, until) for lead in leads])
-        texts = texts_of(session, content.scope, content.text or content.mail)
+        texts = texts_of(session, content.scope, content.text or content.mail, self._settings.rules.languages)
         attempts = {row.lead_id: row for row in self._taken_up(session, leads, known, texts, now)}
         self._insert(session, broadcast, [lead for lead in leads if lead.id not in known], content, texts, now)
         fresh = [lead.id for lead in leads if lead.id is not None and lead.id not in known]

@@ -5,7 +5,7 @@ A mail that is sent is the newest published text of its id; the delivery row rec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -15,12 +15,14 @@ from sqlmodel import Session, col, select
 from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
 from mebae.mail.message import build
 from mebae.mail.outgoing import MailSettings
-from mebae.mail.publishing import layout_source, mail_sources
+from mebae.mail.publishing import mail_sources, shared_texts
 from mebae.mail.recommending import recommended
 from mebae.mail.rendering import (
+    Block,
     BrokenMail,
     Rendered,
     Sender,
+    Shared,
     Tracking,
     choose_language,
     company_values,
@@ -30,7 +32,9 @@ from mebae.mail.rendering import (
 )
 from mebae.mail.return_addresses import bounce_address
 from mebae.mail.sales import SalesNote, SalesScore, event_line, sales_notification
+from mebae.mail.shared import with_blocks_shown
 from mebae.mail.tracking import MailLinks, links_of
+from mebae.mailing import LANGUAGES
 from mebae.resting import Place
 from mebae.scoring import Reason, is_human
 from mebae.store.standing import Standing, standing
@@ -71,7 +75,8 @@ class MailContent:
 
     source: str
     where: str
-    layout: str
+    shared: Shared
+    blocks: Mapping[str, Block]
     values: Mapping[str, Any]
 
 
@@ -93,11 +98,13 @@ class Texts(NamedTuple):
     where: str
     sources: Mapping[str, tuple[str, str]]
     """Language → (hash, source)."""
-    layout: str
+    shared: Shared
+    languages: Sequence[str] = LANGUAGES
+    """What a lead gets whose own language has no text."""
 
     def chosen(self, lead: Lead) -> tuple[str, str, str]:
         """The variant for a lead: its language, hash and source."""
-        language = choose_language(list(self.sources), lead.language)
+        language = choose_language(list(self.sources), lead.language, self.languages)
         return language, *self.sources[language]
 
     def topic(self, lead: Lead) -> str:
@@ -108,23 +115,24 @@ class Texts(NamedTuple):
             return ""
 
 
-def texts_of(session: Session, scope: str, mail: str) -> Texts:
-    """Raises `BrokenMail` where no text was ever published (`mail-missing`), or no layout (`layout-missing`)."""
+def texts_of(session: Session, scope: str, mail: str, languages: Sequence[str] = LANGUAGES) -> Texts:
+    """Raises `BrokenMail` where no text was ever published (`mail-missing`)."""
     sources = mail_sources(session, scope, mail)
     if not sources:
         raise BrokenMail(f"{scope}: mail '{mail}' was never published", "mail-missing")
-    return Texts(f"{scope}/{mail}", sources, layout_source(session))
+    return Texts(f"{scope}/{mail}", sources, shared_texts(session), languages)
 
 
 def letter_for_lead(
     session: Session, place: Place, delivery: Delivery, settings: MailSettings, *, now: datetime
 ) -> Letter:
     """A scenario's mail in the lead's language. Raises `BrokenMail` where no text was ever published."""
-    texts = texts_of(session, place.graph.scenario, delivery.mail)
+    texts = texts_of(session, place.graph.scenario, delivery.mail, settings.rules.languages)
     language, delivery.text_hash, source = texts.chosen(place.lead)
     delivery.language = language
     assert delivery.id is not None
     company = session.get(Company, place.lead.company_id) if place.lead.company_id is not None else None
+    source = with_blocks_shown(source, texts.shared.blocks_for(language or place.lead.language, texts.languages))
     more = recommended(session, place.lead, settings.rules.catalogue, source, language, now, about=delivery.piece)
     return marketing_letter(
         texts, place.lead, company, delivery.id, delivery.message_id, settings, entry=place.entry, more=more,
@@ -167,23 +175,26 @@ def marketing_letter(
         "view_url": links.view if links else None,
         "language": language or lead.language,
         "time_zone": first_zone(lead.time_zone, settings.zone),
+        "now": now,
         **(more or {}),
     }
     where = f"{texts.where}.{language}.md" if language else f"{texts.where}.md"
-    content = MailContent(source, where, texts.layout, values)
+    blocks = texts.shared.blocks_for(language or lead.language, texts.languages)
+    content = MailContent(source, where, texts.shared, blocks, values)
     return Letter(
         lead.email or "", lead.name, message_id, now, _envelope_from(settings, delivery, now), headers, settings.sender,
         content, links,
     )  # fmt: skip
 
 
-def topic_of(session: Session, place: Place, mail: str) -> str:
+def topic_of(session: Session, place: Place, mail: str, settings: MailSettings) -> str:
     """The topic of a scenario's mail in the lead's language; "" if it has none, or cannot be read (then it is not sent)."""
     sources = mail_sources(session, place.graph.scenario, mail)
     if not sources:
         return ""
     try:
-        return parse_mail(sources[choose_language(list(sources), place.lead.language)][1], mail).topic
+        language = choose_language(list(sources), place.lead.language, settings.rules.languages)
+        return parse_mail(sources[language][1], mail).topic
     except BrokenMail:
         return ""
 
@@ -248,7 +259,8 @@ def compose(letter: Letter) -> Composed:
     else:
         content = letter.content
         tracking = Tracking(links.link, links.pixel, links.trap) if links is not None else None
-        rendered = render(parse_mail(content.source, content.where), content.layout, content.values, tracking=tracking)
+        mail = parse_mail(content.source, content.where)
+        rendered = render(mail, content.shared.layout_of(mail), content.values, blocks=content.blocks, tracking=tracking)
     message = build(
         rendered,
         to=letter.to,

@@ -20,7 +20,9 @@ FOOTER_MISSING = "footer-missing"
 """The code of the refusal, with the missing parts in the ledger's `raw`."""
 
 _UNSEEN = ("head", "style", "script", "title", "template", "noscript")
-_HIDDEN = re.compile(r"display:none|visibility:hidden|font-size:0(?:px|pt|em|rem|%)?(?:;|$)|opacity:0(?:\.0+)?(?:;|$)")
+_HIDDEN = re.compile(r"display:none|visibility:hidden|opacity:0(?:\.0+)?(?:;|$)")
+_SIZE = re.compile(r"(?:^|;)font-size:(?P<nothing>0(?:px|pt|em|rem|%)?(?:!important)?(?:;|$))?")
+"""Of letters; those inside may have another (MJML makes cells of size 0 around every text)."""
 
 
 def lacking(settings: MailSettings) -> tuple[str, ...]:
@@ -43,7 +45,7 @@ def missing(rendered: Rendered, sender: Sender, unsubscribe_url: str) -> tuple[s
     address as the mail has it.
     """
     html, links = _seen(rendered.html)
-    shown = {"html": html, "text": rendered.text}
+    shown = {"html": html, "text": rendered.text} if rendered.html else {"text": rendered.text}
     linked = {
         "html": bool(unsubscribe_url) and unsubscribe_url in links,
         "text": bool(unsubscribe_url)
@@ -74,15 +76,19 @@ def _seen(html: str) -> tuple[str, set[str]]:
     return " ".join(words), links
 
 
-def _visible(element: Any) -> Iterator[Any]:
-    """An element and those in it, without what is not shown."""
+def _visible(element: Any, sized: bool = True) -> Iterator[Any]:
+    """An element and those in it, without what is not shown. `sized`: whether letters have a size where it stands."""
     if not isinstance(element.tag, str) or element.tag in _UNSEEN or element.get("hidden") is not None:
         return
-    if _HIDDEN.search(re.sub(r"\s", "", element.get("style", "").lower())):
+    style = re.sub(r"\s", "", element.get("style", "").lower())
+    if _HIDDEN.search(style):
         return
-    yield element
+    for size in _SIZE.finditer(style):
+        sized = not size["nothing"]
+    if sized:
+        yield element
     for child in element:
-        yield from _visible(child)
+        yield from _visible(child, sized)
 
 
 def _plain(words: str) -> str:

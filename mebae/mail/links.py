@@ -29,6 +29,7 @@ _MARK = re.compile(rf'\s{UNTRACKED}="[^"]*"')
 _PAGES = ("unsubscribe_url", "preferences_url", "view_url")
 _PLAIN = re.compile(r"https?://[a-z0-9.:-]+(?:/[A-Za-z0-9/._~?&=-]*)?")
 """What Markdown leaves as it is."""
+_PROGRAM = re.compile(r"(?:javascript|vbscript|data|file):", re.IGNORECASE)
 _HIDDEN = "display:none;max-height:0;max-width:0;overflow:hidden;mso-hide:all"
 
 
@@ -60,14 +61,27 @@ class Links:
         """What stands in the mail where its author wrote `target`."""
         target = target.strip()
         if untracked or target in self._ours or not target.lower().startswith(("http://", "https://")):
-            return target
+            return harmless(target)
         if target not in self._placed:
             self._placed[target] = target if self._tracking is None else self._tracking.link(target)
         return self._placed[target]
 
+    def again(self) -> Links:
+        """The same, with no link met yet."""
+        return Links(self._tracking, self._ours)
+
     def is_its_words(self, target: str, words: str) -> bool:
         """Whether a link's words are its address, which the text part shows once."""
         return target == words
+
+
+def harmless(target: str) -> str:
+    """The address, but for one that would run as a program: a lead may have typed it.
+
+    >>> harmless("java script:alert(1)"), harmless("tel:0312345678")
+    ('#', 'tel:0312345678')
+    """
+    return "#" if _PROGRAM.match(re.sub(r"[\x00-\x20]", "", target)) else target
 
 
 def our_pages(values: Mapping[str, object]) -> frozenset[str]:

@@ -48,7 +48,7 @@ def build(
     headers: Iterable[tuple[str, str]] = (),
     list_unsubscribe: str | Sequence[str] | None = None,
 ) -> bytes:
-    """The whole message, multipart/alternative, lines ended by CRLF, 7-bit clean.
+    """The whole message, lines ended by CRLF, 7-bit clean: multipart/alternative, or text/plain for a mail without HTML.
 
     Args:
         to: the recipient's address; `to_name` may be missing.
@@ -87,6 +87,9 @@ def build(
     # Not a random boundary: every attempt at a delivery is the same bytes.
     boundary = "=_" + hashlib.sha256(message_id.encode()).hexdigest()[:24]
     fields.append(("MIME-Version", "1.0"))
+    if not rendered.html:
+        head = "".join([f"{name}: {value}\r\n" for name, value in fields])
+        return f"{head}{_part('plain', rendered.text, boundary)}".encode("ascii")
     fields.append(("Content-Type", f'multipart/alternative; boundary="{boundary}"'))
     head = "".join([f"{name}: {value}\r\n" for name, value in fields])
     parts = [

@@ -1,4 +1,4 @@
-"""Publishing mails and layouts: each text is stored by content hash for ever, each mail id points at its newest text.
+"""Publishing mails, layouts and blocks: each text is stored by content hash for ever, each mail id points at its newest text.
 
 Mails are no part of a scenario's version: a journey sends the newest published text, and the last one published when
 the file is gone.
@@ -8,48 +8,40 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
-from mebae.errors import BadInput
-from mebae.mail.templating import BrokenMail
+from mebae.mail.shared import Shared, blocks_of
 from mebae.store.tables import MailText, PublishedMail
 
 LAYOUTS = "layouts"
 """The scope that layouts are published under."""
+BLOCKS = "blocks"
+"""The scope that blocks are published under."""
 
-_FILE = re.compile(r"(?P<mail>[a-z0-9][a-z0-9_-]*)(?:\.(?P<language>[A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*))?\.md")
-
-
-def mail_files(folder: Path) -> dict[tuple[str, str], str]:
-    """The mails of a scenario's folder: `thanks.ja.md` is ("thanks", "ja"), `thanks.md` ("thanks", "").
-
-    Raises `BadInput` for a file that is not named so, or is not UTF-8.
-    """
-    files: dict[tuple[str, str], str] = {}
-    for path in sorted(folder.glob("*.md")):
-        if path.name.lower() == "readme.md":
-            continue
-        found = _FILE.fullmatch(path.name)
-        if found is None:
-            raise BadInput(
-                f"{path}: a mail's file is named like thanks.ja.md or thanks.md, in small letters, digits and hyphens"
-            )
-        try:
-            files[found["mail"], found["language"] or ""] = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            raise BadInput(f"{path}: is not UTF-8; save it as UTF-8") from None
-    return files
+_FILE = re.compile(r"(?P<name>[^.]+)(?:\.(?P<language>[^.]+))?\.md")
+_KEPT = 512
 
 
 def layout_files(folder: Path) -> dict[str, str]:
     """The layouts of `scenarios/layouts/`: `default.html` is "default"."""
     return {path.stem: path.read_text(encoding="utf-8-sig") for path in sorted(folder.glob("*.html"))}
+
+
+def block_files(folder: Path) -> dict[tuple[str, str], str]:
+    """The blocks of `scenarios/blocks/`: `signature.ja.md` is ("signature", "ja"), `signature.md` ("signature", "")."""
+    found = {}
+    for path in sorted(folder.glob("*.md")):
+        parts = _FILE.fullmatch(path.name)
+        if parts is not None and parts["name"].upper() != "README":
+            found[parts["name"], parts["language"] or ""] = path.read_text(encoding="utf-8-sig")
+    return found
 
 
 def publish_mails(
@@ -94,22 +86,56 @@ def publish_layouts(session: Session, files: Mapping[str, str], now: datetime) -
     ]
 
 
+def publish_blocks(session: Session, files: Mapping[tuple[str, str], str], now: datetime) -> list[tuple[str, str]]:
+    """Publishes blocks, source by name and language. Returns those that are new or changed."""
+    return publish_mails(session, BLOCKS, files, now)
+
+
 def mail_sources(session: Session, scope: str, mail: str) -> dict[str, tuple[str, str]]:
     """A mail's published texts: language → (hash, source). Empty when it was never published."""
     rows = session.exec(
-        select(PublishedMail.language, MailText.hash, MailText.source)
-        .join(MailText, PublishedMail.hash == MailText.hash)  # type: ignore[arg-type]
-        .where(PublishedMail.scope == scope, PublishedMail.mail == mail)
-    )
-    return {language: (digest, source) for language, digest, source in rows}
+        select(PublishedMail.language, PublishedMail.hash).where(PublishedMail.scope == scope, PublishedMail.mail == mail)
+    ).all()
+    sources = _sources(session, {digest for _, digest in rows})
+    return {language: (digest, sources[digest]) for language, digest in rows}
+
+
+def shared_texts(session: Session) -> Shared:
+    """The newest published layouts and blocks; the last ones published of those that are gone."""
+    rows = session.exec(select(PublishedMail).where(col(PublishedMail.scope).in_((LAYOUTS, BLOCKS)))).all()
+    key = frozenset((row.scope, row.mail, row.language, row.hash) for row in rows)
+    shared = _shared.get(key)
+    if shared is None:
+        sources = _sources(session, {row.hash for row in rows})
+        layouts = {row.mail: sources[row.hash] for row in rows if row.scope == LAYOUTS}
+        blocks = {(row.mail, row.language): sources[row.hash] for row in rows if row.scope == BLOCKS}
+        shared = Shared(layouts, blocks_of(blocks))
+        _shared.clear()
+        _shared[key] = shared
+    return shared
 
 
 def layout_source(session: Session, name: str = "default") -> str:
     """A layout's newest published text. Raises `BrokenMail` (code `layout-missing`) when there is none."""
-    found = mail_sources(session, LAYOUTS, name).get("")
-    if found is None:
-        raise BrokenMail(f"layout '{name}' was never published", "layout-missing")
-    return found[1]
+    return shared_texts(session).layout(name)
+
+
+_texts: OrderedDict[str, str] = OrderedDict()
+"""Sources by hash. A text never changes, so that a mail to the next lead reads hashes only."""
+_shared: dict[frozenset[tuple[str, str, str, str]], Shared] = {}
+"""What was published last, by what it is made of."""
+
+
+def _sources(session: Session, hashes: Collection[str]) -> dict[str, str]:
+    found = {digest: source for digest in hashes if (source := _texts.get(digest)) is not None}
+    wanted = sorted(set(hashes) - set(found))
+    if wanted:
+        rows = session.exec(select(MailText.hash, MailText.source).where(col(MailText.hash).in_(wanted)))
+        for digest, source in rows:
+            found[digest] = _texts[digest] = source
+        for _ in range(len(_texts) - _KEPT):
+            _texts.popitem(last=False)
+    return found
 
 
 def _stored(source: str) -> tuple[str, str]:

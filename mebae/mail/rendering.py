@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,20 +29,26 @@ from markupsafe import Markup
 
 from mebae.mail.links import Links, Tracking, our_pages, place_links, with_marks
 from mebae.mail.markdown import to_html
+from mebae.mail.mjml import mjml_to_html
 from mebae.mail.page import html_to_text, inline_css
+from mebae.mail.plain import plain_text, words_of
 from mebae.mail.shapes import finish
+from mebae.mail.shared import Shared, choose_language
 from mebae.mail.slots import RECORDER, Recorder, Unsafe
 from mebae.mail.source import MailSource, parse_layout, parse_mail
-from mebae.mail.templating import BrokenMail, bags, fill
+from mebae.mail.templating import Block, Blocks, BrokenMail, fill, footer, with_blocks
+from mebae.mail.values import bags
 
 if TYPE_CHECKING:
     from mebae.store.tables import Company, Lead
 
 __all__ = [
+    "Block",
     "BrokenMail",
     "MailSource",
     "Rendered",
     "Sender",
+    "Shared",
     "Tracking",
     "choose_language",
     "company_values",
@@ -56,7 +62,9 @@ __all__ = [
 
 _NOTHING: dict[str, Any] = {
     "company": {}, "entry": {}, "scenario": {}, "unsubscribe_url": None, "preferences_url": None, "view_url": None,
+    "now": None, "piece": None, "related": (),
 }  # fmt: skip
+_HOUSE = Shared({})
 _ADDRESS = re.compile(r"(?P<name>.*?)\s*<(?P<email>[^<>\s]+@[^<>\s]+)>|(?P<bare>[^<>\s]+@[^<>\s]+)", re.DOTALL)
 
 
@@ -87,16 +95,23 @@ class Rendered:
 
 
 def render(
-    mail: MailSource, layout: str, values: Mapping[str, Any], *, tracking: Tracking | None = None, plainly: bool = False
+    mail: MailSource,
+    layout: str,
+    values: Mapping[str, Any],
+    *,
+    blocks: Mapping[str, Block] | None = None,
+    tracking: Tracking | None = None,
+    plainly: bool = False,
 ) -> Rendered:
     """One lead's mail. Raises `BrokenMail` (code `mail-invalid`, the reason in `detail`).
 
     Args:
         mail: from `parse_mail`.
-        layout: the layout's source.
+        layout: the source of the layout that the mail names (`mail.layout`); only a Markdown mail is laid out by one.
         values: `lead` (see `lead_values`), `company` (see `company_values`), `entry` (the start event's properties),
             `scenario`, `sender` (a `Sender`), `unsubscribe_url`, `preferences_url` and `view_url` (each may be missing),
-            `language` (of this variant; else the lead's), `time_zone` (else the lead's).
+            `language` (of this variant; else the lead's), `time_zone` (else the lead's), `now` (aware, the world's time).
+        blocks: those of the mail's language (`Shared.blocks_for`); those of this house alone if left out.
         tracking: what takes the links' place, and the marks that tell who opened it. None: the links as written.
         plainly: each lead's mail for itself, ten times slower. The bytes are the same (`mebae.mail.shapes`).
     """
@@ -104,9 +119,9 @@ def render(
     if not isinstance(sender, Sender):
         raise BrokenMail(f"{mail.where}: no sender is set")
     lead = values.get("lead") or {}
+    language = values.get("language") or lead.get("language") or "ja"
     plain: dict[str, Any] = _NOTHING | dict(values) | {
-        "language": values.get("language") or lead.get("language") or "ja",
-        "time_zone": values.get("time_zone") or lead.get("time_zone"),
+        "language": language, "time_zone": values.get("time_zone") or lead.get("time_zone"),
     }  # fmt: skip
     seen = bags({name: vars(value) if is_dataclass(value) else value for name, value in plain.items()})
     subject = _one_line(fill("line", mail.subject, seen, f"{mail.where}: subject"), f"{mail.where}: subject")
@@ -117,50 +132,52 @@ def render(
         written = _one_line(fill("line", mail.sender, seen, f"{mail.where}: from"), f"{mail.where}: from")
         sender = _sent_by(written, sender)
         seen = seen | bags({"sender": vars(sender)})
+    if blocks is None:
+        blocks = _HOUSE.blocks_for(language)
     seen = seen | {"subject": subject, "preheader": preheader}
-    ours = our_pages(values)
+    html, text, links = _body(mail, layout, seen, blocks, Links(tracking, our_pages(values)), plainly)
+    return Rendered(
+        subject=subject.strip(), preheader=preheader, html=with_marks(html, tracking) if tracking and html else html,
+        text=text, topic=mail.topic, sender=sender, forms=mail.forms, links=links.targets,
+    )  # fmt: skip
+
+
+def _body(
+    mail: MailSource, layout: str, seen: Mapping[str, Any], blocks: Mapping[str, Block], links: Links, plainly: bool
+) -> tuple[str, str, Links]:
+    """HTML (empty for a text mail), text, and the links met."""
+    if mail.format == "text":
+        return "", plain_text(mail, with_blocks(seen, Blocks(blocks, to_html, words_of)), links), links
+    mjml = mail.format == "mjml"
     try:
         if plainly:
             raise Unsafe("as asked")
         recorder = Recorder()
-        page = _page(mail, layout, seen | {RECORDER: recorder}, recorder.piece)
-        links = Links(tracking, ours)
-        html, text = finish(recorder, page, links)
+        page = _page(mail, layout, {**seen, RECORDER: recorder}, blocks, recorder.piece)
+        tried = links.again()
+        return *finish(recorder, page, tried, mjml=mjml), tried
     except Unsafe:
-        page = inline_css(_page(mail, layout, seen, to_html), mail.where)
-        links = Links(tracking, ours)
-        html, text = place_links(page, links), html_to_text(page, links)
-    return Rendered(
-        subject=subject.strip(), preheader=preheader, html=with_marks(html, tracking) if tracking else html, text=text,
-        topic=mail.topic, sender=sender, forms=mail.forms, links=links.targets,
-    )  # fmt: skip
+        page = _page(mail, layout, seen, blocks, to_html)
+        page = inline_css(mjml_to_html(page, mail.where) if mjml else page, mail.where)
+        return place_links(page, links), html_to_text(page, links), links
 
 
-def _page(mail: MailSource, layout: str, seen: dict[str, Any], as_html: Callable[[str], str]) -> str:
+def _page(
+    mail: MailSource,
+    layout: str,
+    seen: Mapping[str, Any],
+    blocks: Mapping[str, Block],
+    as_html: Callable[[str], str],
+) -> str:
     """The filled page, before its styles go to the elements."""
-    body = Markup(as_html(fill("markdown", mail.body, seen, mail.where, mail.body_line)))  # noqa: S704
-    return fill("html", layout, seen | {"body": body}, f"layout of {mail.where}")
-
-
-def choose_language(available: Collection[str], wanted: str, fallback: Sequence[str] = ("ja", "en")) -> str:
-    """The variant for a lead: its language, that without the region, the one for any language (""), then the fallbacks.
-
-    >>> choose_language(["ja", "en"], "en-GB")
-    'en'
-    >>> choose_language(["ja", ""], "fr")
-    ''
-    >>> choose_language(["ja", "en"], "fr")
-    'ja'
-    """
-    if not available:
-        raise BrokenMail("the mail has no text in any language")
-    by_tag = {language.casefold().replace("_", "-"): language for language in sorted(available)}
-    tag = (wanted or "").strip().casefold().replace("_", "-")
-    while tag:
-        if tag in by_tag:
-            return by_tag[tag]
-        tag = tag.rpartition("-")[0]
-    return next((by_tag[name] for name in ("", *map(str.casefold, fallback)) if name in by_tag), min(available))
+    seen = with_blocks(seen, Blocks(blocks, as_html, words_of))
+    where, source = mail.where, mail.body
+    if mail.format == "markdown":
+        seen["body"] = Markup(as_html(fill("markdown", mail.body, seen, mail.where, mail.body_line)))  # noqa: S704
+        where, source = f"layout '{mail.layout}' of {mail.where}", layout
+    if "footer" in source:
+        seen["footer"] = footer(seen)
+    return fill("html", source, seen, where, 1 if source is layout else mail.body_line)
 
 
 def lead_values(lead: Lead) -> dict[str, Any]:
@@ -170,6 +187,9 @@ def lead_values(lead: Lead) -> dict[str, Any]:
         "industry": lead.industry, "company_size": lead.company_size, "language": lead.language,
         "time_zone": lead.time_zone, "score": lead.score, "stage": lead.stage, "qualification": lead.qualification,
         "tags": list(lead.tags), "rank": lead.rank, "industry_group": lead.industry_group, "topics": list(lead.topics),
+        "user_id": lead.user_id, "excluded": list(lead.excluded), "created_at": lead.created_at, "active_at": lead.active_at,
+        "contacted_at": lead.contacted_at, "first_source": lead.first_source, "first_campaign": lead.first_campaign,
+        "last_source": lead.last_source, "last_campaign": lead.last_campaign,
     }  # fmt: skip
 
 

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from mebae.mail.links import Links, attribute, place_links
+from mebae.mail.links import Links, attribute, harmless, place_links
 from mebae.mail.markdown import normal_link, to_html
+from mebae.mail.mjml import mjml_to_html
 from mebae.mail.page import html_to_text, inline_css
 from mebae.mail.slots import (
     ENCODED,
     MARK,
     PIECE,
+    QUOTED,
     SLOT,
+    TAG,
     Recorder,
     Unsafe,
     encoded_slot,
@@ -47,8 +50,6 @@ _CLOSE = re.compile(rf"(?:\\|&[#A-Za-z0-9]*|<[^<>\s]*)(?:{_S})+")
 """A slot behind what Markdown reads together with what follows: a backslash, an entity, an address in angle brackets."""
 _NUMBER = re.compile(rf"^(?:[ \t>*+.)-]|\d|{_S})*?(?:{_S}|\d)+[.)]", re.MULTILINE)
 _CODE = re.compile(r"<code[^>]*>[^<]*</code>")
-_TAG = re.compile(r"""<[A-Za-z/!](?:[^>"']|"[^"]*"|'[^']*')*>""")
-_QUOTED = re.compile(r""""[^"]*"|'[^']*'""")
 _SELECTS = re.compile(r"\[\s*(?:href|src|alt|content|aria-label)\b")
 _STYLE = re.compile(r"<style\b.*?</style>", re.DOTALL | re.IGNORECASE)
 _TOKEN = re.compile(
@@ -96,12 +97,12 @@ class Skeleton:
     variants: set[int] = field(default_factory=set)
 
 
-def finish(recorder: Recorder, page: str, links: Links) -> tuple[str, str]:
+def finish(recorder: Recorder, page: str, links: Links, *, mjml: bool = False) -> tuple[str, str]:
     """HTML and text of a page that was filled in with a recorder. Raises `Unsafe`."""
     pieces = tuple(recorder.pieces)
     if len(page) + sum(map(len, pieces)) > _LIMIT:
         raise Unsafe("a long page")
-    skeleton = first = _skeleton(page, pieces)
+    skeleton = first = _skeleton(page, pieces, mjml)
     for _ in range(5):
         if not skeleton.literals:
             return _filled(skeleton, recorder, links)
@@ -113,7 +114,7 @@ def finish(recorder: Recorder, page: str, links: Links) -> tuple[str, str]:
         first.variants.add(hash((page, pieces)))
         if len(first.variants) > _VARIANTS:
             break
-        skeleton = _skeleton(page, pieces)
+        skeleton = _skeleton(page, pieces, mjml)
     raise Unsafe("values that change what is around them")
 
 
@@ -213,7 +214,7 @@ def _source_in_html(parts: tuple[Part, ...]) -> Callable[[_Filling], str]:
 
 
 @lru_cache(maxsize=_KEPT)
-def _skeleton(page: str, pieces: tuple[str, ...]) -> Skeleton:
+def _skeleton(page: str, pieces: tuple[str, ...], mjml: bool) -> Skeleton:
     shapes = (page, *pieces)
     literals = _unsafe_in_page(page)
     bodies = []
@@ -225,15 +226,19 @@ def _skeleton(page: str, pieces: tuple[str, ...]) -> Skeleton:
         bodies.append(body)
     page = PIECE.sub(lambda mark: bodies[piece_number(mark[0])], page)
     try:
-        inlined = inline_css(page, "")
+        styled = mjml_to_html(page, "") if mjml else page
+        inlined = inline_css(styled, "")
     except BrokenMail:
-        raise Unsafe("styles that cannot be put in") from None
+        raise Unsafe("a page that cannot be laid out") from None
     literals |= slots_in(page) - slots_in(inlined)
     links = _OpenLinks()
     placed = place_links(inlined, links)
     text = html_to_text(inlined, links)
-    laid_out = _Page(placed, attributes=not any(map(_SELECTS.search, _STYLE.findall(page))))
+    selects = any(map(_SELECTS.search, _STYLE.findall(styled)))
+    laid_out = _Page(placed, attributes=not selects)
     literals |= laid_out.literals
+    if selects:
+        literals |= {slot for link in links.addresses for slot in _slots_of(link.parts)}
     if literals:
         changing = (at for at, shape in enumerate(shapes) if literals & slots_in(shape))
         return Skeleton(literals=frozenset(literals), changing=frozenset(changing))
@@ -274,7 +279,7 @@ def _unsafe_in_markdown(piece: str) -> set[int]:
 
 def _unsafe_in_page(page: str) -> set[int]:
     """Slots in a tag and not between quotes: their words could be further attributes."""
-    return set().union(*(slots_in(_QUOTED.sub("", tag[0])) for tag in _TAG.finditer(page)))
+    return set().union(*(slots_in(QUOTED.sub("", tag[0])) for tag in TAG.finditer(page)))
 
 
 class _OpenLinks(Links):
@@ -291,7 +296,7 @@ class _OpenLinks(Links):
         is_open = bool(slots_in(target))
         web = target.lower().startswith(("http://", "https://")) or _begins_open(target)
         if not is_open and (untracked or not web):
-            return target
+            return harmless(target)
         mark = self._known.get((target, untracked))
         if mark is None:
             mark = ("http:" if web else "mailto:") + link_mark(len(self.addresses))
@@ -324,6 +329,10 @@ def _parts(text: str) -> tuple[Part, ...]:
     if at < len(text) or not parts:
         parts.append(text[at:])
     return tuple(parts)
+
+
+def _slots_of(parts: tuple[Part, ...]) -> Iterator[int]:
+    yield from (part if part >= 0 else -part - 1 for part in parts if isinstance(part, int))
 
 
 class _Page:

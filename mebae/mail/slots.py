@@ -45,6 +45,9 @@ ENCODED = re.compile(
     "|".join(["(?:%EE%80%80|%EA%92%8C|%EA%92%90|%E2%B8%BD)(%EE%[89A][0-9A-F]%[89AB][0-9A-F])(?:%[0-9A-F]{2}){3}"])
 )
 """A slot in an address, as Markdown writes it there."""
+TAG = re.compile(r"""<[A-Za-z/!](?:[^>"']|"[^"]*"|'[^']*')*>""")
+QUOTED = re.compile(r""""[^"]*"|'[^']*'""")
+"""Of a tag."""
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
 
 # What emphasis and line breaks have beside them, also through a link's brackets and at the beginning of a line.

@@ -1,7 +1,14 @@
-"""A mail as its author wrote it: front matter, and the body.
+"""A mail as its author wrote it: front matter, and a body in one of four formats.
+
+| format | body |
+| --- | --- |
+| `markdown` | Markdown, laid out by a layout |
+| `text` | plain text, sent as such: a mail that looks as if somebody typed it |
+| `html` | a whole HTML page (`thanks.ja.html`) |
+| `mjml` | a whole MJML page (`thanks.ja.mjml`) |
 
 `from:` overrides the sender's name (`佐藤（点検ノート）`), address, or both (`佐藤 <sato@example.com>`); `form:` or
-`forms:` name the forms that the mail carries.
+`forms:` name the forms that the mail carries; `layout:` one of `scenarios/layouts/`.
 """
 
 from __future__ import annotations
@@ -9,18 +16,27 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
 from mebae.errors import did_you_mean
-from mebae.mail.templating import NO_TEXT, BrokenMail, check_template
+from mebae.mail.mjml import check_mjml
+from mebae.mail.slots import QUOTED, TAG
+from mebae.mail.template_checks import check_template
+from mebae.mail.templating import NO_TEXT, BrokenMail
 
 SOURCE_LIMIT = 200_000
 """Characters of a mail's or layout's source."""
+Format = Literal["markdown", "text", "html", "mjml"]
+LAYOUT = "default"
+"""The layout of a mail that names none."""
 
-_KEYS = ("subject", "preheader", "topic", "from", "form", "forms")
+_KEYS = ("subject", "preheader", "topic", "from", "form", "forms", "layout", "format")
 _FRONT = re.compile(r"\A---[ \t]*\n(?P<front>.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_BEFORE = re.compile(r"(?:\s+|\{#.*?#\}|\{%.*?%\}|<\?xml.*?\?>|<!--.*?-->)*", re.DOTALL)
+_PAGE = re.compile(r"<(?:!doctype\s+html|html|(?P<mjml>mjml))\b", re.IGNORECASE)
+_DUTIES = ("sender.name", "sender.postal", "sender.contact", "unsubscribe_url")
 
 
 @dataclass(frozen=True)
@@ -36,10 +52,19 @@ class MailSource:
     forms: tuple[str, ...] = ()
     body_line: int = 1
     """The line of the file that the body begins on."""
+    format: Format = "markdown"
+    layout: str = LAYOUT
+    """Of a Markdown mail."""
+    layout_line: int = 1
+    blocks: tuple[tuple[str, int], ...] = ()
+    """The blocks that it shows, each with the line."""
 
 
 def parse_mail(source: str, where: str) -> MailSource:
     """Reads a mail. Raises `BrokenMail` for front matter, syntax, filters and names that cannot be right for any lead.
+
+    The format is told by `format: text` or by how the body begins (`<!doctype html>`, `<mjml>`), so that a published text
+    is all there is to know.
 
     Args:
         source: the file's text.
@@ -50,7 +75,7 @@ def parse_mail(source: str, where: str) -> MailSource:
 
 @lru_cache(maxsize=512)
 def _parsed(source: str, where: str) -> MailSource:
-    source = source.removeprefix("\ufeff").replace("\r\n", "\n")
+    source = plain(source)
     _check_text(source, where)
     found = _FRONT.match(source)
     if found is None:
@@ -61,7 +86,9 @@ def _parsed(source: str, where: str) -> MailSource:
     if not isinstance(forms, list) or not all(isinstance(form, str) for form in forms):
         raise BrokenMail(f"{where}: 'forms' is a list of form ids")
     lines = {
-        key: str(front[key]).strip() for key in ("subject", "preheader", "topic", "from") if front.get(key) is not None
+        key: str(front[key]).strip()
+        for key in ("subject", "preheader", "topic", "from", "layout", "format")
+        if front.get(key) is not None
     }
     if not lines.get("subject"):
         raise BrokenMail(f"{where}: 'subject' is missing")
@@ -69,23 +96,98 @@ def _parsed(source: str, where: str) -> MailSource:
         if "\n" in text or "\r" in text:
             raise BrokenMail(f"{where}: '{key}' must be one line")
         check_template("line", text, where, _key_line(key, found["front"]))
-    mail = MailSource(
-        where=where, subject=lines["subject"], preheader=lines.get("preheader", ""), topic=lines.get("topic", ""),
-        sender=lines.get("from", ""), forms=tuple(forms), body=source[found.end() :],
-        body_line=source.count("\n", 0, found.end()) + 1,
-    )  # fmt: skip
-    if not mail.body.strip():
+    body = source[found.end() :]
+    if not body.strip():
         raise BrokenMail(f"{where}: the mail has no text")
-    check_template("markdown", mail.body, where, mail.body_line)
-    return mail
+    format = _format(lines.get("format"), body, where, _key_line("format", found["front"]))
+    layout_line = _key_line("layout", found["front"])
+    if "layout" in lines and format != "markdown":
+        raise BrokenMail(f"{where}, line {layout_line}: a layout is for Markdown; a {_CALLED[format]} is laid out by itself")
+    if "preheader" in lines and format == "text":
+        raise BrokenMail(
+            f"{where}, line {_key_line('preheader', found['front'])}: a text mail has no preheader: its first line is shown"
+        )
+    body_line = source.count("\n", 0, found.end()) + 1
+    blocks = check_template("html" if format == "mjml" else format, body, where, body_line)
+    if format in ("html", "mjml"):
+        _check_page(format, body, where, body_line)
+    return MailSource(
+        where=where, subject=lines["subject"], preheader=lines.get("preheader", ""), topic=lines.get("topic", ""),
+        sender=lines.get("from", ""), forms=tuple(forms), body=body, body_line=body_line, format=format,
+        layout=lines.get("layout", LAYOUT), layout_line=layout_line, blocks=blocks,
+    )  # fmt: skip
 
 
-def parse_layout(source: str, where: str) -> None:
-    """Checks a layout: HTML in Jinja that shows `{{ body }}`. Raises `BrokenMail`."""
+_CALLED = {"markdown": "Markdown mail", "text": "text mail", "html": "whole HTML page", "mjml": "whole MJML page"}
+
+
+def _format(written: str | None, body: str, where: str, line: int) -> Format:
+    before = _BEFORE.match(body)
+    page = _PAGE.match(body, before.end() if before else 0)
+    begins: Format = "mjml" if page and page["mjml"] else "html" if page else "markdown"
+    if written is None:
+        return begins
+    if written not in get_args(Format):
+        raise BrokenMail(f"{where}, line {line}: format '{written}' is unknown{did_you_mean(written, get_args(Format))}")
+    if written in ("html", "mjml") and written != begins:
+        tag = "<mjml>" if written == "mjml" else "<!doctype html>"
+        raise BrokenMail(f"{where}, line {line}: a {_CALLED[written]} begins with {tag}")
+    return written  # type: ignore[return-value]
+
+
+def _check_page(format: Format, body: str, where: str, line: int) -> None:
+    if format == "mjml":
+        check_mjml(body, where, line)
+    _check_quotes(body, where, line)
+    if lacking := duties_lacking(body):
+        raise BrokenMail(
+            f"{where}: the page does not show {', '.join(lacking)}, which the law wants: write {{{{ footer }}}} at its end"
+        )
+
+
+def _check_quotes(page: str, where: str, line: int) -> None:
+    """A value in a tag and not between quotes could write attributes of its own."""
+    printed = re.sub(r"\{\{.*?\}\}", lambda found: "\ue000" + "\n" * found[0].count("\n"), page, flags=re.DOTALL)
+    bare = re.sub(r"\{[%#].*?[%#]\}|<!--.*?-->", lambda found: "\n" * found[0].count("\n"), printed, flags=re.DOTALL)
+    for tag in TAG.finditer(bare):
+        if "\ue000" in QUOTED.sub("", tag[0]):
+            at = bare.count("\n", 0, tag.start()) + line
+            raise BrokenMail(f'{where}, line {at}: put quotes around {{{{ … }}}} in a tag, as in href="{{{{ … }}}}"')
+
+
+def duties_lacking(page: str) -> tuple[str, ...]:
+    """What of the footer a page of its author's own cannot show, as it never names it."""
+    named = " ".join(re.findall(r"\{[{%].*?[}%]\}", page, re.DOTALL))
+    if re.search(r"\bfooter\b", named):
+        return ()
+    return tuple(name for name in _DUTIES if name not in named)
+
+
+def parse_layout(source: str, where: str) -> tuple[tuple[str, int], ...]:
+    """Checks a layout: HTML in Jinja that shows `{{ body }}`. Raises `BrokenMail`. Returns the blocks that it shows."""
+    source = plain(source)
     _check_text(source, where)
-    check_template("html", source, where)
+    blocks = check_template("layout", source, where)
     if not re.search(r"\{\{-?\s*body\b", source):
         raise BrokenMail(f"{where}: a layout must show {{{{ body }}}} somewhere")
+    _check_quotes(source, where, 1)
+    return blocks
+
+
+def parse_block(source: str, where: str) -> tuple[tuple[str, int], ...]:
+    """Checks a block: Markdown in Jinja. Raises `BrokenMail`. Returns the blocks that it shows."""
+    source = plain(source)
+    _check_text(source, where)
+    if _FRONT.match(source):
+        raise BrokenMail(f"{where}, line 1: a block has no front matter: only mails have")
+    if not source.strip():
+        raise BrokenMail(f"{where}: the block has no text")
+    return check_template("block", source, where)
+
+
+def plain(source: str) -> str:
+    """A file's text, whatever wrote it."""
+    return source.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 def _check_text(source: str, where: str) -> None:
@@ -118,5 +220,5 @@ def _front_matter(front: str, where: str) -> dict[str, Any]:
 
 
 def _key_line(key: str, front: str) -> int:
-    lines = front.split("\n")
-    return next((number for number, line in enumerate(lines, 2) if line.lstrip("'\"").startswith(key)), 2)
+    name = re.compile(rf"['\"]?{re.escape(key)}['\"]?\s*:")
+    return next((number for number, line in enumerate(front.split("\n"), 2) if name.match(line)), 2)

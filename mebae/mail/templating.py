@@ -8,13 +8,13 @@ printing it fails, asking for it (`{% if lead.company %}`) is false, and `defaul
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import cache, lru_cache
-from typing import Any, NoReturn
+from typing import Any
 
 from jinja2 import (
     StrictUndefined,
@@ -23,7 +23,6 @@ from jinja2 import (
     TemplateSyntaxError,
     Undefined,
     UndefinedError,
-    meta,
     nodes,
     pass_context,
 )
@@ -34,32 +33,17 @@ from markupsafe import Markup
 
 from mebae.errors import MailInvalid, did_you_mean
 from mebae.mail.filters import FILTERS
-from mebae.mail.markdown import escape_markdown
+from mebae.mail.markdown import escape_markdown, shown
 from mebae.mail.slots import RECORDER, Unsafe, is_private
-from mebae.references import STANDARD
+from mebae.mail.values import Bag
 
 OUTPUT_LIMIT = 500_000
 """Characters that one mail may render to. Mail clients cut mails off far below this."""
 _RANGE_LIMIT = 1_000
 
-LEAD_FIELDS = (
-    "id", "email", "name", "company", "title", "industry", "company_size", "language", "time_zone", "score", "stage",
-    "qualification", "tags", "rank", "industry_group", "topics",
-)  # fmt: skip
-"""What every lead has, filled or not; everything else on `lead` is an attribute of its own."""
-
-COMPANY_FIELDS = ("id", "name", "domain", "industry", "size")
-"""What is known of the lead's firm."""
-
-NAMES = (
-    "lead", "company", "entry", "scenario", "sender", "unsubscribe_url", "preferences_url", "view_url", "language",
-    "time_zone", "piece", "related",
-)  # fmt: skip
-"""What a mail may name. A layout has `body`, `subject` and `preheader` too."""
-LAYOUT_NAMES = (*NAMES, "body", "subject", "preheader")
-
-_STRICT = {"lead": LEAD_FIELDS, "company": COMPANY_FIELDS}
-
+_BLOCKS, _DEPTH = " blocks", " depth"
+"""Names of ours among a template's values. No template can write them."""
+_DEEPEST = 10
 
 NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 """Characters that no page can hold."""
@@ -78,45 +62,62 @@ class BrokenMail(MailInvalid):
         self.detail = detail
 
 
-class Missing(Undefined):
-    """A value that this lead or entry does not have. It is false in an `if`, and fails when printed."""
+@dataclass(frozen=True)
+class Block:
+    """A text that mails share, in one language."""
 
-    def _no(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        raise UndefinedError(self._undefined_message)
-
-    __str__ = __iter__ = __len__ = _no
+    where: str
+    source: str
 
 
-class Bag:
-    """Values under dotted names. Not a dict, whose `items` or `keys` would shadow an attribute of that name."""
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks that one mail may use, and how their Markdown becomes HTML there."""
 
-    __slots__ = ("_name", "_strict", "_values")
+    of: Mapping[str, Block]
+    as_html: Callable[[str], str]
+    as_text: Callable[[str], str]
 
-    def __init__(self, name: str, values: Mapping[str, Any], strict: Sequence[str] = ()) -> None:
-        self._name, self._values, self._strict = name, values, strict
+    def filled(self, name: str, values: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+        """A block's Markdown, its values filled in."""
+        block = self.of.get(name)
+        if block is None:
+            raise BrokenMail(f"block '{name}' was never published{did_you_mean(name, self.of)}", "block-missing")
+        depth = values.get(_DEPTH, 0) + 1
+        if depth > _DEEPEST:
+            raise BrokenMail(f"{block.where}: blocks show each other in a ring")
+        seen = {**values, _DEPTH: depth, "given": Bag("given", given)}
+        return fill("markdown", block.source, seen, block.where).strip("\n")
 
-    def look(self, key: Any) -> Any:
-        if isinstance(key, str) and key in self._values:
-            value = self._values[key]
-            if value is None or value == "":
-                return self._missing(str(key))
-            return Bag(f"{self._name}.{key}", value) if isinstance(value, Mapping) else value
-        near = did_you_mean(str(key), self._strict) if self._strict else ""
-        if "did you mean" in near and key not in self._strict:
-            return StrictUndefined(hint=f"{self._name}.{key} does not exist{near}")
-        return self._missing(str(key))
 
-    def _missing(self, key: str) -> Missing:
-        name = f"{self._name}.{key}"
-        return Missing(
-            hint=f"{name} is empty here: write {{{{ {name} | default_to('…') }}}} or {{% if {name} %}}", name=name
-        )
+@pass_context
+def _block(context: Context, name: str, **given: Any) -> Markup:
+    """`{{ block("signature") }}`: Markdown in a Markdown mail, HTML in a page, words in a text mail."""
+    blocks: Blocks = context[_BLOCKS]
+    markdown = blocks.filled(name, context.parent, given)
+    kind = getattr(context.environment, "kind", "")
+    if kind == "html":
+        markdown = blocks.as_html(markdown)
+    elif kind == "text":
+        markdown = blocks.as_text(markdown)
+    return Markup(markdown)  # noqa: S704
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._values
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+def with_blocks(seen: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:
+    """The values that a template sees, blocks among them."""
+    return {**seen, _BLOCKS: blocks}
+
+
+def filled_block(name: str, seen: Mapping[str, Any]) -> str:
+    """A block's Markdown."""
+    blocks: Blocks = seen[_BLOCKS]
+    return blocks.filled(name, seen, {})
+
+
+def footer(seen: Mapping[str, Any]) -> Markup:
+    """What the law wants at a mail's end, for a page: the block `footer`."""
+    blocks: Blocks = seen[_BLOCKS]
+    return Markup(blocks.as_html(filled_block("footer", seen)))  # noqa: S704
 
 
 class _Sandbox(SandboxedEnvironment):
@@ -124,12 +125,13 @@ class _Sandbox(SandboxedEnvironment):
 
     intercepted_binops = frozenset(("*", "**", "%"))
 
-    def __init__(self, finalize: Callable[..., Any], *, autoescape: bool) -> None:
+    def __init__(self, kind: str, finalize: Callable[..., Any], *, autoescape: bool) -> None:
+        self.kind = kind
         super().__init__(
             undefined=StrictUndefined, autoescape=autoescape, finalize=finalize, keep_trailing_newline=True,
             trim_blocks=True, lstrip_blocks=True, auto_reload=False, cache_size=0,
         )  # fmt: skip
-        self.globals = {"range": _range}
+        self.globals = {"range": _range} if kind == "line" else {"range": _range, "block": _block}
         for name in ("safe", "e", "escape", "forceescape", "urlize", "xmlattr", "tojson", "pprint", "center", "format"):
             self.filters.pop(name, None)
         self.filters |= FILTERS
@@ -196,11 +198,21 @@ def _for_html(context: Context, value: Any) -> Any:
     return words if recorder is None else recorder.in_html(words)
 
 
+def _for_text(value: Any) -> Any:
+    return value if isinstance(value, Markup) else shown(_words(value))
+
+
 @cache
-def _sandbox(kind: str) -> _Sandbox:
-    if kind == "markdown":
-        return _Sandbox(_for_markdown, autoescape=True)
-    return _Sandbox(_for_html, autoescape=True) if kind == "html" else _Sandbox(_words, autoescape=False)
+def sandbox(kind: str) -> _Sandbox:
+    match kind:
+        case "markdown":
+            return _Sandbox(kind, _for_markdown, autoescape=True)
+        case "html":
+            return _Sandbox(kind, _for_html, autoescape=True)
+        case "text":
+            return _Sandbox(kind, _for_text, autoescape=False)
+        case _:
+            return _Sandbox(kind, _words, autoescape=False)
 
 
 @lru_cache(maxsize=512)
@@ -208,13 +220,13 @@ def _compiled(kind: str, source: str) -> tuple[Template | None, bool]:
     """The template (None where there is nothing to fill in), and whether its values can be recorded."""
     if not _JINJA.search(source):
         return None, not is_private(source)
-    sandbox = _sandbox(kind)
-    return sandbox.from_string(source), not is_private(source) and _prints_only(sandbox.parse(source))
+    box = sandbox(kind)
+    return box.from_string(source), not is_private(source) and _prints_only(box.parse(source))
 
 
 def _prints_only(tree: nodes.Template) -> bool:
     """Whether what was filled in is printed, and never looked at again: a slot must not be measured, cut or compared."""
-    captured = {"body"} | {macro.name for macro in tree.find_all(nodes.Macro)}
+    captured = {"body", "footer", "block"} | {macro.name for macro in tree.find_all(nodes.Macro)}
     for kept in tree.find_all(nodes.AssignBlock):
         if not isinstance(kept.target, nodes.Name) or kept.filter is not None:
             return False
@@ -230,36 +242,6 @@ def _prints_only(tree: nodes.Template) -> bool:
         for name in tree.find_all(nodes.Name)
         if name.name in captured
     )
-
-
-def check_template(kind: str, source: str, where: str, line: int = 1) -> None:
-    """Refuses broken syntax, unknown filters and unknown names, before any lead meets them.
-
-    Args:
-        kind: `markdown`, `html` or `line`.
-        line: the line of the file that the source begins on.
-    """
-    try:
-        _sandbox(kind).from_string(source)
-        tree = _sandbox(kind).parse(source)
-        unknown = sorted(meta.find_undeclared_variables(tree))
-    except TemplateSyntaxError as error:
-        raise BrokenMail(f"{where}, line {error.lineno + line - 1}: {error.message}") from None
-    known = (*LAYOUT_NAMES, "range") if kind == "html" else (*NAMES, "range")
-    for name in unknown:
-        if name not in known:
-            raise BrokenMail(
-                f"{where}, line {_line_of(name, source) + line - 1}: '{name}' is unknown{did_you_mean(name, known)}"
-            )
-    for part in tree.find_all(nodes.Getattr):
-        # Any other name is an attribute of the user's own; one that is nearly a standard name is a slip.
-        if isinstance(part.node, nodes.Name) and part.node.name == "lead" and part.attr not in STANDARD:
-            near = difflib.get_close_matches(part.attr, STANDARD, n=1, cutoff=0.8)
-            if near:
-                raise BrokenMail(
-                    f"{where}, line {part.lineno + line - 1}: 'lead.{part.attr}' is no standard attribute, "
-                    f"did you mean 'lead.{near[0]}'? If it is one of your own, write lead['{part.attr}']"
-                )
 
 
 def fill(kind: str, source: str, values: Mapping[str, Any], where: str, line: int = 1) -> str:
@@ -306,19 +288,3 @@ def _failed_line(error: BaseException) -> int:
     return line
 
 
-def _line_of(name: str, source: str) -> int:
-    found = re.search(rf"\b{re.escape(name)}\b", source)
-    return source.count("\n", 0, found.start()) + 1 if found else 1
-
-
-def bags(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that a template sees, each missing one named."""
-    seen: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            seen[name] = Bag(name, value, _STRICT.get(name, ()))
-        elif value is None:
-            seen[name] = Missing(hint=f"{name} is empty here", name=name)
-        else:
-            seen[name] = value
-    return seen

@@ -11,7 +11,8 @@ from sqlmodel import Session
 from mebae.mail.composing import MailContent, Texts, marketing_letter
 from mebae.mail.links import Tracking
 from mebae.mail.outgoing import MailSettings
-from mebae.mail.publishing import layout_source
+from mebae.mail.plain import as_page
+from mebae.mail.publishing import shared_texts
 from mebae.mail.rendering import parse_mail, render
 from mebae.store.graphs import graph_of
 from mebae.store.tables import Broadcast, Company, Delivery, Event, JourneyRow, Lead, MailText
@@ -39,7 +40,7 @@ def mail_again(session: Session, delivery_id: int, settings: MailSettings, now: 
     title, entry = _sent_by(session, delivery)
     sources = {delivery.language or "": (text.hash, text.source)}
     letter = marketing_letter(
-        Texts(f"{delivery.scope}/{delivery.mail}", sources, layout_source(session)), lead,
+        Texts(f"{delivery.scope}/{delivery.mail}", sources, shared_texts(session), settings.rules.languages), lead,
         session.get(Company, lead.company_id) if lead.company_id is not None else None,
         delivery_id, delivery.message_id, settings, entry=entry, scope=(delivery.scope, title), headers=(), now=now,
     )  # fmt: skip
@@ -47,7 +48,9 @@ def mail_again(session: Session, delivery_id: int, settings: MailSettings, now: 
     assert isinstance(content, MailContent)
     # No image of one dot: who reads the page has opened the mail before, or a scanner has.
     tracking = Tracking(links.link, trap=links.trap) if links is not None else None
-    html = render(parse_mail(content.source, content.where), content.layout, content.values, tracking=tracking).html
+    mail = parse_mail(content.source, content.where)
+    rendered = render(mail, content.shared.layout_of(mail), content.values, blocks=content.blocks, tracking=tracking)
+    html = rendered.html or as_page(rendered.text, rendered.subject, delivery.language or lead.language)
     return Again(html, links.links if links is not None else {})
 
 

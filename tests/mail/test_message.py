@@ -146,7 +146,8 @@ def test_whatever_is_written_comes_back_by_a_parser_that_did_not_write_it(
     assert decoded(headers["Subject"]).strip(" ") == subject.strip(" ")
     assert decoded(headers["X-Mebae-Scenario"]).strip(" ") == scope.strip(" ")
     read = message_from_bytes(message, policy=policy.compat32)
-    for part, written in zip(read.get_payload(), (plain, page), strict=True):  # type: ignore[arg-type]
+    parts = read.get_payload() if page else [read]
+    for part, written in zip(parts, (plain, page) if page else (plain,), strict=True):  # type: ignore[arg-type]
         lines = written.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
         got = part.get_payload(decode=True).decode()  # type: ignore[union-attr]
         assert got.removesuffix("\r\n") == lines.removesuffix("\r\n")
@@ -257,3 +258,14 @@ def test_message_id_is_the_same_for_every_attempt_and_different_for_every_delive
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="zone"):
         built(date=datetime(2026, 4, 1))  # noqa: DTZ001
+
+
+def test_a_text_mail_is_text_plain_alone() -> None:
+    rendered = Rendered("件名", "", "", "日程はいかがでしょうか。\n", "", SENDER)
+    message = message_from_bytes(
+        build(rendered, to="taro@example.jp", to_name=None, sender=SENDER, message_id="<1@example.com>", date=NOW),
+        policy=policy.default,
+    )
+    assert message.get_content_type() == "text/plain"
+    assert not message.is_multipart()
+    assert message.get_content().replace("\r\n", "\n") == "日程はいかがでしょうか。\n"

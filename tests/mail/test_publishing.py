@@ -8,9 +8,19 @@ from pathlib import Path
 import pytest
 from sqlmodel import Session, select
 
-from mebae.errors import BadInput
-from mebae.mail.publishing import layout_files, layout_source, mail_files, mail_sources, publish_layouts, publish_mails
+from mebae.loading import load_all
+from mebae.mail.publishing import (
+    block_files,
+    layout_files,
+    layout_source,
+    mail_sources,
+    publish_blocks,
+    publish_layouts,
+    publish_mails,
+    shared_texts,
+)
 from mebae.mail.rendering import BrokenMail
+from mebae.publishing import publish
 from mebae.store.database import Database
 from mebae.store.tables import MailText
 
@@ -64,15 +74,22 @@ def test_layouts_are_published_under_their_names(database: Database) -> None:
     assert database.write_now(layout_source) == files["default"]
 
 
-def test_a_folder_s_files_become_mails_by_language(tmp_path: Path) -> None:
-    assert len(mail_files(ROOT / "whitepaper_followup")) == 14
-    for name in ("thanks.ja.md", "thanks.zh-Hant.md", "case-mfg.md", "README.md", "scenario.py"):
-        (tmp_path / name).write_text(name, encoding="utf-8")
-    assert sorted(mail_files(tmp_path)) == [("case-mfg", ""), ("thanks", "ja"), ("thanks", "zh-Hant")]
-    (tmp_path / "Thanks Mail.md").write_text("x")
-    with pytest.raises(BadInput, match=r"Thanks Mail\.md: .*thanks\.ja\.md"):
-        mail_files(tmp_path)
-    (tmp_path / "Thanks Mail.md").unlink()
-    (tmp_path / "sjis.ja.md").write_bytes("件名".encode("cp932"))
-    with pytest.raises(BadInput, match="UTF-8"):
-        mail_files(tmp_path)
+def test_blocks_are_published_by_name_and_language_and_stay_when_their_file_is_gone(database: Database) -> None:
+    first = {("signature", "ja"): "編集部", ("signature", "en"): "The editors", ("cta", ""): "x"}
+    assert len(database.write_now(publish_blocks, first, NOW)) == 3
+    assert database.write_now(publish_blocks, first, NOW) == []
+    assert database.write_now(publish_blocks, {("signature", "ja"): "編集部より"}, NOW) == [("signature", "ja")]
+    blocks = database.write_now(shared_texts).blocks_for("ja")
+    assert (blocks["signature"].source, blocks["signature"].where) == ("編集部より", "blocks/signature.ja.md")
+    assert blocks["cta"].source == "x"
+    assert "sender.postal" in blocks["footer"].source, "this house brings one"
+    assert database.write_now(shared_texts).blocks_for("fr", ("en",))["signature"].source == "The editors"
+
+
+def test_everything_of_the_files_is_published(database: Database) -> None:
+    loaded = load_all(ROOT.parent)
+    database.write_now(lambda session: publish(session, loaded, root=ROOT, now=NOW))
+    shared = database.write_now(shared_texts)
+    assert set(shared.layouts) == {path.stem for path in (ROOT / "layouts").glob("*.html")}
+    assert {(name, language) for name, by in shared.blocks.items() for language in by} == set(block_files(ROOT / "blocks"))
+    assert len(database.write_now(mail_sources, "whitepaper-followup", "thanks")) == 2

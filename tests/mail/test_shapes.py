@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mebae.mail import rendering
-from mebae.mail.rendering import BrokenMail, Rendered, Tracking, parse_mail, render
+from mebae.mail.rendering import BrokenMail, Rendered, Shared, Tracking, parse_mail, render
 from tests.mail.test_rendering import LAYOUT, ROOT, mail, values
 
 OURS = {
@@ -34,6 +34,8 @@ LAYOUTS = [
     "<style>img[alt='a'] { color: red } a[href^='https'] { color: blue }</style>"
     "<img alt=\"{{ lead.name | default_to('a') }}\" src=x><a href=\"{{ entry.url | default_to('x') }}\">x</a>{{ body }}",
     "<body>{{ body | upper }}</body>",
+    "<body>{{ block('sign', of=lead.name) }}{{ body }}{{ footer }}{{ footer | length }}</body>",
+    "<body>{% if lead.name %}{{ block('sign', of=lead.name) }}{% endif %}{{ body }}{{ footer }}</body>",
 ]
 """Those of this house, and what an author could come to write."""
 BODIES = [
@@ -59,6 +61,18 @@ BODIES = [
     "{{ lead.name }}\\\n{{ lead.company }}  \n{{ lead.name }} \n {{ lead.company }}\n"
     "[{{ lead.name }}](x)\n*{{ lead.name }}*\n![{{ lead.company }}](y)",
 ]
+PAGES = [
+    "<!doctype html><html><body><p title='{{ lead.company }}'>{{ lead.name | sama }}</p>{{ block('sign', of=lead.company) }}"
+    "<a href=\"{{ entry.url | default_to('#') }}\">{{ lead.company }}</a>{{ footer }}</body></html>",
+    "<mjml><mj-head><mj-title>{{ subject }}</mj-title><mj-preview>{{ preheader }}</mj-preview></mj-head><mj-body><mj-section>"
+    "<mj-column><mj-text>{{ lead.name | sama }} {{ block('sign', of=lead.company) }}</mj-text>"
+    "<mj-button href=\"https://example.com/{{ lead.company | urlencode }}\">{{ lead.company }}</mj-button>"
+    "<mj-image src=\"https://example.com/a.png\" alt=\"{{ lead.name | default_to('x') }}\"/><mj-table><tr><td>{{ lead.name }}</td>"
+    "</tr></mj-table><mj-text>{{ footer }}</mj-text></mj-column></mj-section></mj-body></mjml>",
+    "{{ block('sign', of=lead.name) }}\n\n{% for tag in lead.tags %}{{ block('sign', of=tag) }}{% endfor %}",
+    "{{ block('sign', of=lead.name) | upper }} {{ block('sign', of=lead.company) ~ 'x' }}",
+]
+SHARED = Shared({}, {"sign": {"": "**{{ given.of | default_to('名') }}**\n{{ lead.name }}\n[a](https://example.com/{{ given.of }})"}})
 WORDS = st.one_of(
     st.sampled_from([
         "山田　太郎", "山田 太郎", "a", "1", "2026", "a*b*", "*a", "a*", "_", "**", "`", "a`b", "a|b", "|", "\\",
@@ -99,7 +113,7 @@ def both(source: str, layout: str, filled: dict[str, Any]) -> tuple[Any, Any]:
 
 @settings(max_examples=400, deadline=None)
 @given(
-    body=st.sampled_from(BODIES), layout=st.sampled_from(LAYOUTS), name=WORDS, company=WORDS, url=WORDS,
+    body=st.sampled_from(BODIES + PAGES), layout=st.sampled_from(LAYOUTS), name=WORDS, company=WORDS, url=WORDS,
     tags=st.lists(WORDS.filter(bool), max_size=3), language=st.sampled_from(["ja", "en"]),
 )  # fmt: skip
 @example(body=BODIES[3], layout=LAYOUT, name="1", company="2", url=None, tags=[], language="ja")
@@ -113,6 +127,7 @@ def both(source: str, layout: str, filled: dict[str, Any]) -> tuple[Any, Any]:
     language="ja",
 )
 @example(body=BODIES[9], layout=LAYOUT, name="x`y", company="a", url=None, tags=[], language="ja")
+@example(body=BODIES[0], layout=LAYOUTS[3], name="a", company="a", url="https://example.com/a", tags=[], language="ja")
 @example(body=BODIES[6], layout=LAYOUT, name="a", company="a", url="https://example.com/a", tags=[], language="ja")
 def test_the_fast_way_and_the_plain_way_write_the_same_bytes(
     body: str, layout: str, name: Any, company: Any, url: Any, tags: list[Any], language: str
