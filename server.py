@@ -19,6 +19,7 @@ from mebae.beside import load_beside
 from mebae.errors import BadInput
 from mebae.forms_loading import FormBook
 from mebae.http.app import create_app
+from mebae.http.handover import HandoverPages
 from mebae.http.lead_side import LeadSide
 from mebae.logs import configure_logging
 from mebae.machines import machines_with
@@ -42,6 +43,9 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
     machines = machines_with(settings.machines)
     mail = LeadSide(database, mail_settings(settings, rules), settings.clock(), machines=machines)
     returns = return_server_of(settings, database)
+    sales = HandoverPages(
+        database, mail_settings(settings, rules), settings.clock(), wiring.setting_of(settings), settings.keys()
+    )
     app = create_app(
         database,
         write_keys=settings.keys(),
@@ -49,7 +53,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         allowed_origins=settings.origins(),
         clock=settings.clock(),
         forms=FormBook(settings.scenarios),
-        extra_routers=[*mail.routers, *([inbox_routes(inbox)] if settings.inbox_port else [])],
+        extra_routers=[*mail.routers, sales.routes(), *([inbox_routes(inbox)] if settings.inbox_port else [])],
         limits=settings.intake_limits(),
     )
     server = uvicorn.Server(

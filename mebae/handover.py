@@ -111,7 +111,7 @@ NOT_JUDGED = (Status.OPEN, Status.ACCEPTED)
 """A clock runs."""
 BACK = (Status.REJECTED, Status.RETURNED, Status.EXPIRED, Status.WITHDRAWN, Status.LOST)
 """The lead goes back to nurturing."""
-BY_PEOPLE = (Move.ACCEPT, Move.REJECT, Move.RETURN, Move.SQL, Move.OPPORTUNITY, Move.WON, Move.LOST, Move.PASS)
+BY_PEOPLE = (Move.ACCEPT, Move.SQL, Move.OPPORTUNITY, Move.WON, Move.REJECT, Move.RETURN, Move.LOST, Move.PASS)
 """What sales can say, in the order in which it is offered. Only the clock expires, only an erasure or marketing withdraws."""
 WITH_REASON = (Move.REJECT, Move.RETURN, Move.LOST)
 """The moves that say why, by a reason of the rules."""

@@ -81,7 +81,7 @@ def test_a_way_is_legal_step_by_step_and_ends_with_what_was_said(status: Status,
 
 
 def test_what_is_not_possible_says_what_is() -> None:
-    with pytest.raises(IllegalMove, match="that is accepted cannot take 'reject'; possible: return, sql, pass"):
+    with pytest.raises(IllegalMove, match="that is accepted cannot take 'reject'; possible: sql, return, pass"):
         after(Status.ACCEPTED, Move.REJECT)
     with pytest.raises(IllegalMove, match="that is won cannot take 'lost'; it is closed"):
         after(Status.WON, Move.LOST)

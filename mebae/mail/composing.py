@@ -47,7 +47,7 @@ RECENT = 10
 REASONS = 5
 """How many of the rules that give most."""
 NO_BEHAVIOUR = frozenset(
-    {IDENTIFIED, REQUESTED} | {BY_VERB[verb].name for verb in ("created", "stage_reached", "qualified", "joined")}
+    {IDENTIFIED, REQUESTED} | {BY_VERB[verb].name for verb in ("created", "stage_reached", "qualified", "joined", "handed_over")}
 )
 """Events that sales is not shown: they say nothing of what the lead does."""
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
