@@ -378,13 +378,18 @@ def list_leads(
 @commands.command()
 def why(
     who: Who,
-    scenario: Annotated[str, typer.Option(help="The scenario's id, such as whitepaper-followup.")],
+    scenario: Annotated[str | None, typer.Option(help="Why it entered this scenario or did not, such as whitepaper-followup.")] = None,
+    mail: Annotated[str | None, typer.Option(help="Why it got this mail or did not: the mail's id, or the step's.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Says why a lead entered a scenario or did not: its events, the audience part by part, and what its journey waits for."""
+    """Says why a lead got each mail, or did not get it (yet): every answer of the gate, the rule, and what would change it.
+
+    With --mail everything about one mail. With --scenario why it entered a scenario or did not: its events, the audience part
+    by part, and what its journey waits for.
+    """
     from mebae.programs.why import show_why
 
-    show_why(who, scenario, as_json=as_json)
+    show_why(who, scenario, mail, as_json=as_json)
 
 
 @commands.command()

@@ -30,7 +30,7 @@ def load_mailing(home: Path) -> MailRules | None:
     report = reporter(path, problems)
     written = read_object(
         path, Mailing, mailing_language.__all__, report,
-        what="set of mail rules", write="mailing = Mailing(topics=[…], caps=[…])", several="keep one",
+        what="Mailing", write="mailing = Mailing(topics=[…], caps=[…])", several="keep one",
     )  # fmt: skip
     if written is not None:
         for message in _wrong(written):

@@ -142,7 +142,7 @@ def newest(session: Session, limit: int, reason: str | None = None) -> list[Line
 def counts(session: Session) -> dict[str, int]:
     """How many entries of each reason."""
     rows = session.execute(select(col(Suppression.reason), func.count()).group_by(col(Suppression.reason)))
-    return dict(sorted(rows.tuples().all()))
+    return {row[0]: row[1] for row in sorted(rows)}
 
 
 def addresses(session: Session) -> dict[str, str]:

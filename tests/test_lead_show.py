@@ -200,7 +200,7 @@ def test_company_consent_segment_journey_and_mail_are_shown(diary: Diary) -> Non
     assert found.firm is not None
     assert [(one.name, one.rank) for one in found.firm.colleagues] == [("伊藤", "課長")]
     assert [(one.segment, one.title) for one in found.segments] == [("hot", "50点以上")]
-    assert [(one.how, one.source, one.wording) for one in found.consents] == [("form", "資料請求", "メールをお送りします")]
+    assert [(one.how, one.source, one.wording) for one in found.mail.grounds] == [("form", "資料請求", "メールをお送りします")]
     assert [(one.scenario, one.title, one.status, one.reason) for one in found.journeys] == [
         ("follow", "フォロー", "refused", "under-way"), ("follow", "フォロー", "starting", None),
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.markup import escape
@@ -10,12 +11,18 @@ from rich.table import Table
 
 from mebae.beside import Beside, load_beside
 from mebae.broadcasts_loading import LoadedBroadcast, find_broadcasts, load_broadcast
+from mebae.capping import crowded
 from mebae.errors import NotFound, Problem, ScenarioError
 from mebae.loading import Loaded, find_scenarios, load_scenario
+from mebae.mail.rendering import parse_mail
+from mebae.mailing import MailRules
+from mebae.mailing_loading import MAILING_FILE
 from mebae.programs.broadcasts_foretelling import coming
 from mebae.programs.foretelling import entering_next
 from mebae.programs.house import find_root
 from mebae.programs.screen import screen
+from mebae.pyfile import place
+from mebae.reports.mail_words import cap_words, rules_words
 from mebae.scoring_loading import SCORING_FILE
 from mebae.segments_loading import SEGMENTS_FILE
 from mebae.tracking_loading import EVENTS_FILE
@@ -60,9 +67,31 @@ def check(scenario: str | None) -> bool:
         screen().print(f"[green]✓[/] {escape(line)}", soft_wrap=True)
     for line in _said(beside):
         screen().print(f"[green]✓[/] {escape(line)}")
+    for note in crowded_notes(loaded, beside.mailing):
+        screen().print(f"[yellow]![/] [bold]{escape(note.file)}[/] [cyan]{escape(note.part)}[/]: {escape(note.message)}", soft_wrap=True)
     for line in entering_next(loaded, beside.segments or [], plain_settings(), root):
         screen().print(f"[cyan]→[/] {escape(line)}", soft_wrap=True)
     return True
+
+
+def crowded_notes(loaded: Sequence[Loaded], rules: MailRules) -> list[Problem]:
+    """Where a frequency cap can hold a mail back. No reason to refuse a scenario: the mail goes out later, or as `on_cap` says."""
+    notes = []
+    for one in loaded:
+        topics: dict[str, set[str]] = {}
+        for (mail, _), path in one.mails.items():
+            topics.setdefault(mail, set()).add(parse_mail(path.read_text(encoding="utf-8-sig"), path.name).topic)
+        for crowd in crowded(one.graph, rules, topics):
+            way = " → ".join(crowd.path)
+            notes.append(
+                Problem(
+                    file=place(one.file, folders=2),
+                    step=crowd.step,
+                    message=f"can exceed the frequency cap ({cap_words(crowd.cap)}) on the way {way}: it then waits; put a longer "
+                    'wait before it, or say on_cap="skip" or "end"',
+                )
+            )
+    return notes
 
 
 def _said(beside: Beside) -> list[str]:
@@ -79,6 +108,8 @@ def _said(beside: Beside) -> list[str]:
         )
     if beside.segments:
         lines.append(f"{SEGMENTS_FILE}: {', '.join(segment.id for segment in beside.segments)}")
+    if beside.others.get(MAILING_FILE) is not None:
+        lines.append(f"{MAILING_FILE}: {rules_words(beside.mailing)}")
     named = {name: ", ".join(found) for name, found in beside.others.items() if isinstance(found, dict)}
     return lines + [f"{name}: {words}" for name, words in named.items()]
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from mebae.beside import load_beside
 from mebae.clock import WorldClock
 from mebae.errors import MebaeError
 from mebae.import_rows import ConsentSaid
@@ -24,8 +25,10 @@ from mebae.programs.story import OVERDUE, Sight, Story, look, mails, outcomes, s
 from mebae.programs.up import addresses, run_house
 from mebae.reports.finding import lead_of
 from mebae.reports.lead import report
+from mebae.reports.mail_standing import Rules
 from mebae.store.database import Database
 from mebae.store.scoring import QUALIFIED
+from mebae.timing import Calendar
 from mebae.wiring import plain_settings
 from mebae.words import DeliveryStatus
 
@@ -57,17 +60,17 @@ def demo(*, seconds_a_day: float = 3.0, cap: float = 90.0) -> None:
         empty(state)
         clock = WorldClock(origin=datetime.now(UTC), speed=DAY / seconds_a_day)
         house = plan_house(settings, root=root, state=state, clock=clock, own=OWN)
-        show = Show(house, console, zone=ZoneInfo(settings.time_zone), cap=cap)
+        show = Show(house, console, zone=ZoneInfo(settings.time_zone), calendar=settings.calendar(), cap=cap)
         asyncio.run(run_house(house, show.run, console))
 
 
 class Show:
     """One demo from the import to the summary."""
 
-    def __init__(self, house: House, console: Console, *, zone: ZoneInfo, cap: float) -> None:
+    def __init__(self, house: House, console: Console, *, zone: ZoneInfo, calendar: Calendar, cap: float) -> None:
         self._house, self._console, self._cap = house, console, cap
         self._clock = house.clock
-        self._zone = zone
+        self._zone, self._calendar = zone, calendar
         self._begins = house.clock.origin
         self._errors: list[str] = []
 
@@ -189,7 +192,8 @@ class Show:
         if not ripe:
             return
         _, email = max(ripe)
-        found = await database.read(lambda session: report(session, lead_of(session, email), self._now(), events=8))
+        rules = Rules(load_beside(self._house.root / "scenarios").mailing, str(self._zone), self._calendar)
+        found = await database.read(lambda session: report(session, lead_of(session, email), self._now(), events=8, rules=rules))
         self._console.rule(f"mebae lead show {email}", align="left", style="dim")
         say(found, str(self._zone), self._console)
         self._console.print()

@@ -13,12 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from mebae import wiring
+from mebae.beside import load_beside
 from mebae.programs.screen import WIDE, local, screen
 from mebae.reports.explaining import Explained, distance_words, value_words
 from mebae.reports.finding import lead_of
 from mebae.reports.lead import report
 from mebae.reports.lead_told import LeadReport, Rule
 from mebae.reports.leads import LeadList, lead_list
+from mebae.reports.mail_standing import Rules
 from mebae.store.standing import points_words
 
 _MARKS = {True: ("✓", "green"), False: ("✗", "red")}
@@ -31,7 +33,10 @@ def show(who: str, *, events: int = 20, ledger: bool = False, as_json: bool = Fa
     database = wiring.open_now(settings)
     try:
         now = wiring.world_now(settings)
-        found = database.read_now(lambda session: report(session, lead_of(session, who), now, events=events, ledger=ledger))
+        rules = Rules(load_beside(settings.scenarios).mailing, settings.time_zone, settings.calendar())
+        found = database.read_now(
+            lambda session: report(session, lead_of(session, who), now, events=events, ledger=ledger, rules=rules)
+        )
     finally:
         database.close()
     if as_json:
@@ -126,7 +131,7 @@ def say(found: LeadReport, zone: str, console: Console) -> None:
     _score(found, zone, console)
     _ripeness(found, console)
     _history(found, zone, console)
-    _consents(found, zone, console)
+    _may_be_written_to(found, zone, console)
     _journeys(found, zone, console)
     _mails(found, zone, console)
     _events(found, zone, console)
@@ -267,9 +272,36 @@ def _history(found: LeadReport, zone: str, console: Console) -> None:
         )
 
 
-def _consents(found: LeadReport, zone: str, console: Console) -> None:
-    rows = [(local(one.given_at, zone), Text(one.how), Text(one.source), quiet(value_words(one.wording or None))) for one in found.consents]
-    section(console, "Consent", grid(rows) if rows else quiet("none recorded"))
+def _may_be_written_to(found: LeadReport, zone: str, console: Console) -> None:
+    """The answer of the gate for a mail of now, and what it rests on."""
+    mail = found.mail
+    rows: list[Sequence[RenderableType]] = []
+    for one in mail.grounds:
+        taken_back = f"withdrawn {local(one.withdrawn_at, zone)}" if one.withdrawn_at is not None else ""
+        if not one.accepted:
+            taken_back = taken_back or "not accepted by mailing.py"
+        rows.append(
+            (
+                quiet(local(one.given_at, zone)), Text(f"{one.basis} {one.title}".strip()), Text(one.how), Text(one.source),
+                quiet(value_words(one.wording or None)), Text(taken_back, style="yellow"),
+            )
+        )  # fmt: skip
+    parts: list[RenderableType] = [grid(rows) if rows else quiet("no consent and no exemption is recorded")]
+    if mail.opted_out_at is not None:
+        parts.append(Text(f"unsubscribed on {local(mail.opted_out_at, zone)}", style="red"))
+    if mail.suppressed is not None:
+        parts.append(Text(f"its address is suppressed since {local(mail.suppressed_at, zone)}: {mail.suppressed}", style="red"))
+    said = [one for one in mail.topics if one.wanted is not None]
+    if said:
+        parts.append(Text("topics: " + ", ".join(f"{one.title or one.topic} {'yes' if one.wanted else 'no'}" for one in said)))
+    for cap in mail.caps:
+        frees = f", a place is free from {local(cap.frees_at, zone)} on" if cap.frees_at is not None else ""
+        parts.append(quiet(f"{cap.words}: {cap.used} of {cap.count} used{frees}"))
+    if mail.hours:
+        parts.append(quiet(f"mail goes out {mail.hours} ({mail.zone})"))
+    if mail.cure:
+        parts.append(quiet(f"What would change it: {mail.cure}"))
+    section(console, f"Marketing mail now: {mail.words}", *parts)
 
 
 def _journeys(found: LeadReport, zone: str, console: Console) -> None:

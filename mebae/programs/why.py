@@ -1,4 +1,4 @@
-"""`mebae why`: why a lead entered a scenario or did not, and what its journey waits for."""
+"""`mebae why`: why a lead entered a scenario or did not, and what its journey waits for; why it got a mail or did not."""
 
 from __future__ import annotations
 
@@ -8,28 +8,104 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from mebae import wiring
+from mebae.beside import load_beside
+from mebae.errors import BadInput
 from mebae.programs.lead import condition_tree, grid, print_json, quiet, section
 from mebae.programs.screen import local, screen
 from mebae.reports.finding import lead_of
+from mebae.reports.mail_standing import Rules
+from mebae.reports.mails import why_mails
+from mebae.reports.mails_told import MailsReport, MailWhy
 from mebae.reports.why import why
 from mebae.reports.why_told import Came, UnderWay, WhyReport
+from mebae.settings import Settings
 
 
-def show_why(who: str, scenario: str, *, as_json: bool = False) -> None:
-    """Prints the answer and what it rests on. `NotFound` with the nearest lead or scenario."""
+def show_why(who: str, scenario: str | None, mail: str | None = None, *, as_json: bool = False) -> None:
+    """Prints the answer and what it rests on: of a scenario, of one mail, or of the latest of every mail.
+
+    `NotFound` with the nearest lead, scenario or mail.
+    """
+    if scenario is not None and mail is not None:
+        raise BadInput("--scenario asks why the lead is in it, --mail why it got the mail: give one of them")
     settings = wiring.load_settings()
     database = wiring.open_now(settings)
+    now, clock = wiring.world_now(settings), settings.clock()
     try:
-        now, clock = wiring.world_now(settings), settings.clock()
-        found = database.read_now(
-            lambda session: why(session, lead_of(session, who), scenario, now, zone=settings.time_zone, clock=clock)
-        )
+        if scenario is not None:
+            found = database.read_now(
+                lambda session: why(session, lead_of(session, who), scenario, now, zone=settings.time_zone, clock=clock)
+            )
+        else:
+            rules = rules_of(settings)
+            mails = database.read_now(lambda session: why_mails(session, lead_of(session, who), rules, now, mail=mail))
     finally:
         database.close()
     if as_json:
-        print_json(found)
-    else:
+        print_json(found if scenario is not None else mails)
+    elif scenario is not None:
         say(found, settings.time_zone, screen())
+    else:
+        say_mails(mails, screen())
+
+
+def rules_of(settings: Settings) -> Rules:
+    """What the gate goes by, as the files say it now."""
+    return Rules(load_beside(settings.scenarios).mailing, settings.time_zone, settings.calendar())
+
+
+# Mails ----------------------------------------------------------------------------------------------------------------
+
+_STYLES = {"go": "green", "refused": "red", "postponed": "yellow", "exited": "red"}
+_MOMENTS = {"claim": "taken up", "data": "before it goes"}
+
+
+def say_mails(found: MailsReport, console: Console) -> None:
+    """May it be written to at all; then each mail with every answer of the gate."""
+    head = Text(found.name or found.called, style="bold")
+    if found.name:
+        head.append(f"  {found.called}")
+    head.append(f"  times in {found.zone}", style="dim")
+    console.print(head)
+    console.print(Text(f"May it get marketing mail? {found.standing.words}."))
+    if found.standing.cure:
+        console.print(Text(f"What would change that: {found.standing.cure}.", style="dim"))
+    for one in found.never:
+        section(console, one.scope, Text(one.words))
+    for mail in found.mails:
+        _mail(mail, found.zone, console)
+    if not found.mails and not found.never:
+        section(console, "Mails", quiet("none: no journey and no broadcast has come to a mail for it"))
+
+
+def _mail(mail: MailWhy, zone: str, console: Console) -> None:
+    kind = "broadcast " if mail.of_broadcast else ""
+    where = f"{kind}{mail.scope}" + (f" ({mail.title})" if mail.title else "")
+    step = f", step {mail.step}" if mail.step and mail.step != mail.mail else ""
+    visit = f", the {mail.visit}. time" if mail.visit > 1 else ""
+    topic = f", topic {mail.topic}" if mail.topic else ""
+    rows: list[Sequence[RenderableType]] = []
+    if mail.earlier:
+        rows.append((quiet(f"{mail.earlier} earlier answers"),))
+    cures: list[str] = []
+    for one in mail.answers:
+        until = f" until {local(one.until, zone)}" if one.until is not None else ""
+        rows.append(
+            (
+                quiet(local(one.at, zone)), quiet(f"{_MOMENTS.get(one.moment, one.moment)}, try {one.attempt}"),
+                Text(f"{one.answer}{until}", style=_STYLES.get(one.answer, "")), Text(one.words), quiet(one.reason or ""),
+            )
+        )  # fmt: skip
+        if one.cure and one is mail.answers[-1] and one.answer != "go":
+            cures.append(one.cure)
+    parts: list[RenderableType] = [Text(mail.words)]
+    if rows:
+        parts.append(grid(rows))
+    parts += [quiet(f"What would change it: {cure}") for cure in cures]
+    section(console, f"{mail.mail}: {where}{step}{visit}{topic}", *parts)
+
+
+# Scenarios ------------------------------------------------------------------------------------------------------------
 
 
 def say(found: WhyReport, zone: str, console: Console) -> None:

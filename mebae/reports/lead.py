@@ -12,11 +12,11 @@ from sqlmodel import Session, col, func, select
 from mebae import contracts
 from mebae.conditions import Compare, Condition, parts_of
 from mebae.errors import NotFound
+from mebae.mailing import MailRules
 from mebae.programs.wording import happened_words, span_words
 from mebae.reports.explaining import explain
 from mebae.reports.finding import called
 from mebae.reports.lead_told import (
-    Agreed,
     Colleague,
     Counted,
     EventTold,
@@ -34,12 +34,12 @@ from mebae.reports.lead_told import (
     Stage,
     Threshold,
 )
+from mebae.reports.mail_standing import Rules, mail_standing
 from mebae.scoring import Reason, Tally, facts_at
 from mebae.scoring_decay import crossing, next_change
 from mebae.scoring_model import LIMIT, Engagement
 from mebae.starting import REASONS
 from mebae.store.companies import colleagues
-from mebae.store.consents import consents_of
 from mebae.store.graphs import graph_of
 from mebae.store.scoring import BY_RULES, QUALIFIED, STAGE_REACHED, stored_events
 from mebae.store.standing import Standing, standing
@@ -55,7 +55,7 @@ from mebae.store.tables import (
     SegmentRow,
     Visitor,
 )
-from mebae.timing import check_zone
+from mebae.timing import Calendar, check_zone
 from mebae.words import JourneyStatus
 
 JOURNEYS, MAILS, COLLEAGUES = 50, 50, 20
@@ -65,8 +65,10 @@ _NEXT = {"none": BY_RULES[0], "lost": BY_RULES[0], "mql": "sql", "accepted": "sq
 """What a lead may become next, by the model's rules."""
 
 
-def report(session: Session, lead: Lead, now: datetime, *, events: int = 20, ledger: bool = False) -> LeadReport:
-    """The report on a lead, not locked. `events`: how many of the latest."""
+def report(
+    session: Session, lead: Lead, now: datetime, *, events: int = 20, ledger: bool = False, rules: Rules | None = None
+) -> LeadReport:
+    """The report on a lead, not locked. `events`: how many of the latest; `rules`: what mail to it is held to."""
     assert lead.id is not None
     held = standing(session, lead, now)
     stage, title = lead.stage, ""
@@ -85,10 +87,7 @@ def report(session: Session, lead: Lead, now: datetime, *, events: int = 20, led
         moves=_moves(session, lead.id),
         ripeness=None if held is None else ripeness(session, lead, held, now),
         excluded=list(lead.excluded if held is None else held.score.excluded),
-        consents=[
-            Agreed(given_at=one.given_at, how=one.how, source=one.source, wording=one.wording)
-            for one in consents_of(session, lead.id)
-        ],
+        mail=mail_standing(session, lead, rules or Rules(MailRules(), "UTC", Calendar()), now),
         segments=_segments(session, lead.id),
         journeys=_journeys(session, lead.id),
         mails=_mails(session, lead.id),
@@ -344,19 +343,13 @@ _EXITS = {
 
 
 def _mails(session: Session, lead_id: int) -> list[MailTold]:
-    query = (
-        select(Delivery, JourneyRow.scenario)
-        .join(JourneyRow, col(Delivery.entry) == col(JourneyRow.entry))
-        .where(Delivery.lead_id == lead_id)
-        .order_by(col(Delivery.id).desc())
-        .limit(MAILS)
-    )
+    query = select(Delivery).where(Delivery.lead_id == lead_id).order_by(col(Delivery.id).desc()).limit(MAILS)
     return [
         MailTold(
-            mail=row.mail, kind=row.kind, scenario=scenario, step=row.step, status=row.status, reason=row.reason,
+            mail=row.mail, kind=row.kind, scenario=row.scope, step=row.step, status=row.status, reason=row.reason,
             language=row.language, at=row.sent_at or row.data_at or row.claimed_at, next_at=row.next_at,
         )
-        for row, scenario in session.exec(query)
+        for row in session.exec(query)
     ]  # fmt: skip
 
 

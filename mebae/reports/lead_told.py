@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from mebae.reports.explaining import Explained
+from mebae.reports.mails_told import MailStanding
 
 
 class Told(BaseModel):
@@ -146,13 +147,6 @@ class Ripeness(Told):
     of: Explained
 
 
-class Agreed(Told):
-    given_at: datetime
-    how: str
-    source: str
-    wording: str
-
-
 class Membership(Told):
     segment: str
     title: str
@@ -182,6 +176,7 @@ class MailTold(Told):
     mail: str
     kind: str
     scenario: str
+    """Or the broadcast."""
     step: str
     status: str
     reason: str | None
@@ -223,7 +218,8 @@ class LeadReport(Told):
     moves: list[Move]
     ripeness: Ripeness | None
     excluded: list[str]
-    consents: list[Agreed]
+    mail: MailStanding
+    """Whether it may be written to, on what ground, how often and when."""
     segments: list[Membership]
     journeys: list[JourneyTold]
     mails: list[MailTold]

@@ -24,6 +24,7 @@ from mebae.store.tables import Delivery, Lead, Suppression, TopicChoice, Workspa
 
 Reason = Literal["unsubscribed", "hard-bounce", "soft-bounces", "complaint", "erased", "by-hand", "imported"]
 REASONS: tuple[str, ...] = get_args(Reason)
+_AT_ONCE = 200
 LIFTED_BY_CONSENT: tuple[Reason, ...] = ("unsubscribed", "erased")
 STRENGTH = ("unsubscribed", "imported", "by-hand", "soft-bounces", "hard-bounce", "complaint", "erased")
 """Of two reasons the later one of these is kept: a lead that agrees again lifts an unsubscribe and nothing else."""
@@ -64,16 +65,16 @@ def add_hashes(
     wanted = sorted(set(hashes))
     weaker = STRENGTH[: STRENGTH.index(reason)]
     insert: Any = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = insert(Suppression)
-    statement = statement.on_conflict_do_update(
-        index_elements=["hash"],
-        set_={name: statement.excluded[name] for name in ("reason", "at", "delivery_id")},
-        where=col(Suppression.reason).in_(weaker),
-    ).returning(col(Suppression.hash))
     changed = 0
-    for at in range(0, len(wanted), 500):
-        rows = [{"hash": one, "reason": reason, "at": now, "delivery_id": delivery_id} for one in wanted[at : at + 500]]
-        changed += len(session.execute(statement, rows).all())
+    for at in range(0, len(wanted), _AT_ONCE):
+        rows = [{"hash": one, "reason": reason, "at": now, "delivery_id": delivery_id} for one in wanted[at : at + _AT_ONCE]]
+        statement = insert(Suppression).values(rows)
+        statement = statement.on_conflict_do_update(
+            index_elements=["hash"],
+            set_={name: statement.excluded[name] for name in ("reason", "at", "delivery_id")},
+            where=col(Suppression.reason).in_(weaker),
+        )
+        changed += len(session.execute(statement.returning(col(Suppression.hash))).all())
     return changed
 
 

@@ -1,0 +1,120 @@
+"""The gate's and the ledger's codes in a person's words, each with what would change it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from mebae.mailing import Cap, MailRules, SendingHours
+from mebae.programs.wording import span_words
+
+
+class Words(NamedTuple):
+    """Why a mail did not go, and what would change that; empty where nothing would."""
+
+    said: str
+    cure: str = ""
+
+
+GATE: Mapping[str, Words] = {
+    "exits-when": Words("the scenario's exits_when was true, so the journey ended"),
+    "paused": Words("the journey is paused", "mebae journeys resume lets it go on, and the mail at once"),
+    "erased": Words("the lead was erased"),
+    "no-address": Words("the lead has no address", "an identify or an import that brings one"),
+    "no-consent": Words(
+        "nobody recorded that the lead agreed to get mail, nor an exemption",
+        "the box of a form that it ticks, or a record of what is so: mebae consent EMAIL --basis … --how …",
+    ),
+    "consent-withdrawn": Words(
+        "what allowed it was withdrawn", "the lead agrees anew, by a form or with mebae consent EMAIL --how …"
+    ),
+    "basis-not-accepted": Words(
+        "what is recorded is a ground that scenarios/mailing.py does not accept", "a consent, or another accepts= there"
+    ),
+    "opted-out": Words(
+        "the lead unsubscribed, which counts more than any consent before it",
+        "only the lead itself: it agrees again by a form, or says so (mebae consent EMAIL --how … --resubscribe)",
+    ),
+    "bounced": Words(
+        "mail to this address came back", "another address of the lead; if it was a mistake, mebae suppressions lift EMAIL"
+    ),
+    "complained": Words("the lead's mail service reported that it complained about a mail of ours as spam"),
+    "suppressed": Words("the address is on the suppression list", "mebae suppressions lift EMAIL, if it is there by mistake"),
+    "topic-not-wanted": Words(
+        "the lead chose to get no mail of this topic", "its own choice on the preference page; mail of other topics goes out"
+    ),
+    "sending-paused": Words(
+        "all marketing mail was paused", "a person who looked into it lets it go on; the mail then follows by itself"
+    ),
+    "frequency-cap": Words(
+        "it had as many mails as the rules allow", "time, or another cap in scenarios/mailing.py; on_cap= of the step says what to do"
+    ),
+    "quiet-hours": Words("it was no time for mail where the lead is", "time, or other hours= in scenarios/mailing.py"),
+    "no-business-day": Words("it was no business day where the lead is", "time, or hours= without on=business_days"),
+    "footer-unset": Words(
+        "a setting is missing without which no mail shows what the law wants",
+        "set what the worker's log names, and start the worker anew; the mail then follows by itself",
+    ),
+}  # fmt: skip
+"""Each code of the gate."""
+
+LEDGER: Mapping[str, Words] = {
+    "mail-server-unavailable": Words(
+        "the mail server did not answer, or said no for now", "it is tried again, for 72 hours; see the worker's log"
+    ),
+    "recipient-refused": Words("the mail server refused this recipient for good", "another address of the lead"),
+    "gave-up": Words("the mail server said no for 72 hours"),
+    "address-invalid": Words("no mail server could take this address", "another address of the lead"),
+    "mail-invalid": Words("the mail cannot be filled in for this lead", "default_to(…) for what is missing; mebae mail preview shows it"),
+    "mail-missing": Words("no text of this mail was ever published", "the mail's file, and the worker started anew"),
+    "layout-missing": Words("the layout was never published", "scenarios/layouts/default.html, and the worker started anew"),
+    "block-missing": Words("a block that the mail shows was never published", "the block's file, and the worker started anew"),
+    "footer-missing": Words(
+        "the rendered mail does not show what the law wants",
+        "the layout: sender's name, postal address, contact and the opt-out link, in HTML and text; mebae check says which",
+    ),
+    "attempt-died-in-data": Words(
+        "a worker died after the first byte, so nobody can say whether it arrived",
+        "it is not sent again by itself; MEBAE_UNKNOWN_MAIL=retry would send such a mail once more",
+    ),
+    "retried-after-unknown": Words("it was sent once more, as nobody could say whether it had arrived"),
+    "ended": Words("the journey was ended meanwhile"),
+}  # fmt: skip
+"""Each further code of a delivery."""
+
+
+def words_of(code: str | None) -> Words:
+    """The words of a code; the code itself where there are none (of a newer worker)."""
+    if code is None:
+        return Words("")
+    return GATE.get(code) or LEDGER.get(code) or Words(code)
+
+
+def cap_words(cap: Cap) -> str:
+    """
+    >>> from mebae.timing import Duration
+    >>> cap_words(Cap(2, Duration(days=7)))
+    'at most 2 in 7 days'
+    """
+    return f"at most {cap.count} in {span_words(cap.within)}"
+
+
+def hours_words(hours: SendingHours | None) -> str:
+    """
+    >>> hours_words(SendingHours("08:00", "20:00", business_days=True))
+    'from 08:00 to 20:00 on business days'
+    """
+    if hours is None:
+        return ""
+    return f"from {hours.start} to {hours.end}" + (" on business days" if hours.business_days else "")
+
+
+def rules_words(rules: MailRules) -> str:
+    """The rules in a line, for `mebae check`."""
+    parts = [f"topics {', '.join(topic.id for topic in rules.topics)}" if rules.topics else "no topics"]
+    parts += [cap_words(cap) for cap in rules.caps]
+    if rules.hours is not None:
+        parts.append(hours_words(rules.hours))
+    if not rules.needs_consent:
+        parts.append("no consent needed")
+    return "; ".join(parts)
