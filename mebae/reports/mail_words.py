@@ -46,6 +46,10 @@ GATE: Mapping[str, Words] = {
     "sending-paused": Words(
         "all marketing mail was paused", "a person who looked into it lets it go on; the mail then follows by itself"
     ),
+    "handover-open": Words(
+        "the lead was with sales, and marketing mail waits meanwhile",
+        "the hand-over's outcome; a rule in scenarios/sales.py may let mail pass",
+    ),
     "frequency-cap": Words(
         "it had as many mails as the rules allow", "time, or another cap in scenarios/mailing.py; on_cap= of the step says what to do"
     ),
