@@ -87,7 +87,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
             tasks.create_task(HandoverSender(database, client, clock=settings.clock()).run())
             tasks.create_task(Teller(database, channels(database, transport, settings), clock=settings.clock()).run())
             tasks.create_task(watch(client))
-            tasks.create_task(look_for_mail_server(settings.smtp_host, settings.smtp_port))
+            tasks.create_task(look_for_mail_server(*settings.mail_server()))
             wiring.say_ready("worker", ready_file)
     finally:
         await transport.aclose()

@@ -114,6 +114,8 @@ async def examine_temporal() -> list[Finding]:
 
 async def examine_mail_server(settings: Settings) -> list[Finding]:
     """Connects, greets, encrypts and logs in, as a mail would; sends nothing."""
+    if settings.mail_api_url:
+        return await _examine_mail_api(settings)
     area, where = "mail server", f"{settings.smtp_host}:{settings.smtp_port}"
     password = settings.smtp_password
     client = SMTP(
@@ -146,6 +148,28 @@ async def examine_mail_server(settings: Settings) -> list[Finding]:
         found.append(bad(area, "SMTP", f"{where}: {_short(error)}", cure))
     finally:
         client.close()
+    return found
+
+
+async def _examine_mail_api(settings: Settings) -> list[Finding]:
+    """Connects to the HTTP API that takes mail. Whether it takes our key only a mail can show."""
+    area, (host, port) = "mail API", settings.mail_server()
+    encrypted = settings.mail_api_url.startswith("https:")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            _, writer = await asyncio.open_connection(host, port, ssl=ssl.create_default_context() if encrypted else None)
+        writer.close()
+    except ssl.SSLError as error:
+        words = f"{host}:{port}: no encrypted connection ({error.reason or 'TLS failed'})"
+        return [bad(area, "TLS", words, "the certificate must be valid for the host of MEBAE_MAIL_API_URL")]
+    except (OSError, TimeoutError) as error:
+        words = f"{host}:{port}: {_short(error)}"
+        return [bad(area, "HTTP", words, "check MEBAE_MAIL_API_URL; mails wait meanwhile and none is lost")]
+    found = [good(area, "HTTP", f"{host}:{port} answers")]
+    if not encrypted and host not in ("127.0.0.1", "localhost", "::1"):
+        found.append(bad(area, "TLS", "mails and key travel in the clear", "write https: in MEBAE_MAIL_API_URL"))
+    if settings.mail_api_key is None:
+        found.append(unsure(area, "key", "none is set", "set MEBAE_MAIL_API_KEY to what the provider gave you"))
     return found
 
 

@@ -70,6 +70,8 @@ class Fate:
     code: str = ""
     raw: str | None = None
     forms: tuple[str, ...] = ()
+    rest: timedelta | None = None
+    """How long the server asked to be left alone (machine time)."""
 
 
 class Concluded(NamedTuple):
@@ -144,7 +146,7 @@ def conclude(
     failures = held.failures + 1
     if now - (held.first_claimed_at or now) >= world.worldly(GIVE_UP_AFTER):
         return Concluded(DeliveryStatus.REFUSED, {**refused(GAVE_UP, fate.raw), "failures": failures}, GAVE_UP)
-    until = now + world.worldly(back_off(failures))
+    until = now + world.worldly(max(back_off(failures), fate.rest or timedelta(0)))
     move = {**postponed(reason, until, fate.code, fate.raw), "failures": failures}
     return Concluded(DeliveryStatus.POSTPONED, move, fate.code, until)
 

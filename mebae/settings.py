@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -62,6 +63,8 @@ class Settings(BaseSettings):
     mail_api_url: str = ""
     """An HTTP API that mail is handed to instead of SMTP."""
     mail_api_key: SecretStr | None = None
+    mail_api_knows_keys: bool = True
+    """Whether it takes one mail for one `Idempotency-Key`, however often it is sent. If not, a lost answer leaves a mail unknown."""
 
     public_url: str = ""
     """Where the world reaches the HTTP server: links for tracking, unsubscribing and preferences begin with it."""
@@ -119,6 +122,18 @@ class Settings(BaseSettings):
             raise ValueError(str(error)) from None
         return written
 
+    @field_validator("mail_api_url")
+    @classmethod
+    def _is_api(cls, written: str) -> str:
+        try:
+            parts = urlsplit(written)
+            good = not written or (parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0)
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError("write the whole address, such as https://api.mail.example/v1/messages")
+        return written
+
     @field_validator("public_url")
     @classmethod
     def _is_url(cls, written: str) -> str:
@@ -158,6 +173,13 @@ class Settings(BaseSettings):
             wait=timedelta(seconds=self.verdict_wait),
             ignored_for=timedelta(minutes=self.scanner_ignored),
         )
+
+    def mail_server(self) -> tuple[str, int]:
+        """The host and port that mail is handed to: those of the HTTP API if one is set."""
+        if not self.mail_api_url:
+            return self.smtp_host, self.smtp_port
+        parts = urlsplit(self.mail_api_url)
+        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
     def calendar(self) -> Calendar:
         return Calendar(country=self.holidays, year_end=self.year_end_holidays)

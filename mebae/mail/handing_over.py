@@ -27,7 +27,7 @@ async def hand_over(transport: Transport, mail: Composed, before_data: Callable[
     except RelayRefused as no:
         return Fate("refused", no.code, no.raw)
     except RelayUnavailable as away:
-        return Fate("unknown" if away.after_data else "later", away.code, away.raw)
+        return Fate("unknown" if away.after_data else "later", away.code, away.raw, rest=away.retry_after)
     return Fate("sent", raw=receipt.text, forms=mail.forms)
 
 

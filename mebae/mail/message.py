@@ -134,6 +134,14 @@ def broadcast_message_id(broadcast: int, lead: int, domain: str, *, salt: str = 
     return f"<b{broadcast}.{key}@{_domain(domain)}>"
 
 
+def message_id_of(message: bytes) -> str:
+    """The Message-ID of a message that `build` made."""
+    found = re.search(rb"^Message-ID: (<[^\r\n]+>)\r\n", message, re.MULTILINE)
+    if found is None:
+        raise ValueError("a message without a Message-ID")
+    return found[1].decode("ascii")
+
+
 def address_spec(address: str) -> str:
     """An address as it is written on the wire, in headers and in the envelope.
 

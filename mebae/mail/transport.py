@@ -24,6 +24,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Literal, NamedTuple, NoReturn, Protocol
 
 import structlog
@@ -45,11 +46,13 @@ _RAW_LIMIT = 2_000
 class RelayUnavailable(MailServerUnavailable):
     """Try again later. The message is the code; `raw` is for the ledger."""
 
-    def __init__(self, raw: str, *, after_data: bool = False) -> None:
+    def __init__(self, raw: str, *, after_data: bool = False, retry_after: timedelta | None = None) -> None:
         super().__init__()
         self.raw = raw[:_RAW_LIMIT]
         self.after_data = after_data
         """Bytes of the message had gone out and no answer came: it may have been taken or not."""
+        self.retry_after = retry_after
+        """How long it asked to be left alone (machine time)."""
 
 
 class RelayRefused(RecipientRefused):
@@ -73,7 +76,11 @@ class Transport(Protocol):
     async def deliver(
         self, envelope_from: str, to: str, message: bytes, *, before_data: Callable[[], Awaitable[None]]
     ) -> Receipt:
-        """Hands one message over. `before_data` is awaited when the recipient is accepted; if it raises, no mail goes."""
+        """Hands one message over. `before_data` is awaited right before its first byte, with SMTP after the recipient was
+        accepted; if it raises, no mail goes.
+
+        Raises `RelayUnavailable`, `RelayRefused`, `BrokenMail` (an impossible address), and what `before_data` raises.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -327,5 +334,5 @@ async def look_for_mail_server(host: str, port: int) -> None:
         log.warning(
             "mail_server.away",
             address=f"{host}:{port}",
-            cure="start it or set MEBAE_SMTP_HOST and MEBAE_SMTP_PORT; mails wait and are tried again, none is lost",
+            cure="start it, or set MEBAE_SMTP_HOST and MEBAE_SMTP_PORT, or MEBAE_MAIL_API_URL; mails wait, and none is lost",
         )

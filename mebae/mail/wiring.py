@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mebae.errors import BadInput
 from mebae.gate import Gate
 from mebae.mail.bulk import BulkMailer
+from mebae.mail.http_transport import HttpTransport
 from mebae.mail.legal import lacking
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.rendering import Sender
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
 
 
 def transport_of(settings: Settings) -> Transport:
-    """What hands mail over."""
+    """What hands mail over: an HTTP API if one is set, else the mail server."""
+    if settings.mail_api_url:
+        key = settings.mail_api_key
+        return HttpTransport(
+            settings.mail_api_url,
+            key.get_secret_value() if key is not None else "",
+            connections=settings.smtp_connections,
+            timeout=settings.smtp_timeout,
+            knows_keys=settings.mail_api_knows_keys,
+        )
     password = settings.smtp_password
     return SmtpTransport(
         settings.smtp_host,

@@ -91,7 +91,7 @@ def plan_house(
     for database, mail and time is taken over."""
     notes: list[str] = []
     ports = _Ports(notes)
-    real_mail = own is None and "smtp_host" in settings.model_fields_set
+    real_mail = own is None and ("smtp_host" in settings.model_fields_set or bool(settings.mail_api_url))
     temporal = ports.free(TEMPORAL_PORT, "Temporal")
     ui = ports.free(UI_PORT, "Temporal's UI")
     api = ports.free(settings.port, "the API", settings.host)
@@ -128,7 +128,7 @@ def plan_house(
         ui=ui,
         api=api,
         smtp=smtp,
-        mail_goes_to="the inbox" if smtp else f"{settings.smtp_host}:{settings.smtp_port}",
+        mail_goes_to="the inbox" if smtp else "{}:{}".format(*settings.mail_server()),
         write_keys=keys,
         key_place=place,
         page_keys=page_keys,
