@@ -42,7 +42,6 @@ GIVE_UP_AFTER = timedelta(hours=72)
 """Since the first attempt that the mail server turned away."""
 RETRIED = "retried-after-unknown"
 DIED = "attempt-died-in-data"
-GAVE_UP = "gave-up"
 _RAW = 500
 """Characters that are kept of what a server said."""
 
@@ -145,7 +144,7 @@ def conclude(
     world = clock or WorldClock()
     failures = held.failures + 1
     if now - (held.first_claimed_at or now) >= world.worldly(GIVE_UP_AFTER):
-        return Concluded(DeliveryStatus.REFUSED, {**refused(GAVE_UP, fate.raw), "failures": failures}, GAVE_UP)
+        return Concluded(DeliveryStatus.REFUSED, {**refused("gave-up", fate.raw), "failures": failures}, "gave-up")
     until = now + world.worldly(max(back_off(failures), fate.rest or timedelta(0)))
     move = {**postponed(reason, until, fate.code, fate.raw), "failures": failures}
     return Concluded(DeliveryStatus.POSTPONED, move, fate.code, until)

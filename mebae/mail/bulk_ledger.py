@@ -17,6 +17,7 @@ from mebae.ledger import Fate
 from mebae.mail.composing import Composed, Letter, Texts, marketing_letter, texts_of
 from mebae.mail.message import broadcast_message_id
 from mebae.mail.outgoing import MailSettings
+from mebae.mail.standard_headers import automatic
 from mebae.store.deliveries import (
     LockedLead,
     Row,
@@ -73,7 +74,11 @@ class Taken:
     claimed_at: datetime
 
     def letter(self, settings: MailSettings) -> Letter:
-        headers = (("X-Mebae-Broadcast", self.content.scope), ("X-Mebae-Mail", self.content.mail))
+        headers = (
+            *automatic(self.content.scope, self.content.mail, settings.sender.email, bulk=True),
+            ("X-Mebae-Broadcast", self.content.scope),
+            ("X-Mebae-Mail", self.content.mail),
+        )
         return marketing_letter(
             self.texts, self.lead, self.company, self.row.id, self.row.message_id, settings, entry={},
             scope=(self.content.scope, self.content.title), headers=headers, now=self.claimed_at,

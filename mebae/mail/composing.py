@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sqlmodel import Session, col, select
 
 from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
+from mebae.mail.dkim import DkimSigner
 from mebae.mail.message import build
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.publishing import mail_sources, shared_texts
@@ -33,6 +34,7 @@ from mebae.mail.rendering import (
 from mebae.mail.return_addresses import bounce_address
 from mebae.mail.sales import SalesNote, SalesScore, event_line, sales_notification
 from mebae.mail.shared import with_blocks_shown
+from mebae.mail.standard_headers import automatic, check_aligned
 from mebae.mail.tracking import MailLinks, links_of
 from mebae.mailing import LANGUAGES
 from mebae.resting import Place
@@ -67,6 +69,7 @@ class Letter:
     content: MailContent | SalesNote
     links: MailLinks | None = None
     """The addresses in it that lead to us; None for what is not tracked, such as mail to sales."""
+    signer: DkimSigner | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def letter_for_lead(
     more = recommended(session, place.lead, settings.rules.catalogue, source, language, now, about=delivery.piece)
     return marketing_letter(
         texts, place.lead, company, delivery.id, delivery.message_id, settings, entry=place.entry, more=more,
-        scope=(place.graph.scenario, place.graph.title), headers=_headers(place, delivery), now=now,
+        scope=(place.graph.scenario, place.graph.title), headers=_headers(place, delivery, settings), now=now,
     )  # fmt: skip
 
 
@@ -183,7 +186,7 @@ def marketing_letter(
     content = MailContent(source, where, texts.shared, blocks, values)
     return Letter(
         lead.email or "", lead.name, message_id, now, _envelope_from(settings, delivery, now), headers, settings.sender,
-        content, links,
+        content, links, settings.signer,
     )  # fmt: skip
 
 
@@ -217,7 +220,7 @@ def letter_for_sales(
     assert delivery.id is not None
     return Letter(
         settings.sales_email, None, delivery.message_id, now, _envelope_from(settings, delivery.id, now),
-        _headers(place, delivery), settings.sender, note,
+        _headers(place, delivery, settings), settings.sender, note, signer=settings.signer,
     )  # fmt: skip
 
 
@@ -261,6 +264,7 @@ def compose(letter: Letter) -> Composed:
         tracking = Tracking(links.link, links.pixel, links.trap) if links is not None else None
         mail = parse_mail(content.source, content.where)
         rendered = render(mail, content.shared.layout_of(mail), content.values, blocks=content.blocks, tracking=tracking)
+    check_aligned(rendered.sender.email, letter.sender.email)
     message = build(
         rendered,
         to=letter.to,
@@ -271,6 +275,8 @@ def compose(letter: Letter) -> Composed:
         headers=letter.headers,
         list_unsubscribe=links.list_unsubscribe if links is not None else None,
     )
+    if letter.signer is not None:
+        message = letter.signer.sign(message)
     return Composed(letter.envelope_from, letter.to, message, rendered.forms, links.links if links is not None else {})
 
 
@@ -281,9 +287,11 @@ def _envelope_from(settings: MailSettings, delivery: int, now: datetime) -> str:
     return bounce_address(settings.tokens, delivery, settings.bounce_domain, now=now)
 
 
-def _headers(place: Place, delivery: Delivery) -> tuple[tuple[str, str], ...]:
-    """For people who debug: which scenario, step and entry a mail is of. Nothing that says more of the lead."""
+def _headers(place: Place, delivery: Delivery, settings: MailSettings) -> tuple[tuple[str, str], ...]:
+    """Those of mail that a program wrote; and for people who debug, which scenario, step and entry it is of. Nothing that says more
+    of the lead."""
     return (
+        *automatic(delivery.scope, delivery.mail, settings.sender.email, bulk=False),
         ("X-Mebae-Scenario", place.graph.scenario),
         ("X-Mebae-Step", delivery.step),
         ("X-Mebae-Entry", str(delivery.entry)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mebae.ledger import Policy
+from mebae.mail.dkim import DkimSigner
 from mebae.mail.rendering import Sender
 from mebae.mailing import MailRules
 from mebae.tokens import Tokens
@@ -27,3 +28,5 @@ class MailSettings:
     """Where tracked links begin."""
     bounce_domain: str = ""
     """Of the return addresses (VERP); empty: the sender's own address."""
+    signer: DkimSigner | None = None
+    """None: mails are not signed here."""

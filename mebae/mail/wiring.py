@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mebae.errors import BadInput
 from mebae.gate import Gate
 from mebae.mail.bulk import BulkMailer
+from mebae.mail.dkim import DkimSigner
 from mebae.mail.http_transport import HttpTransport
 from mebae.mail.legal import lacking
 from mebae.mail.outgoing import MailSettings
@@ -82,7 +83,21 @@ def mail_settings(settings: Settings, rules: MailRules | None = None) -> MailSet
         tokens=settings.tokens(),
         public_url=settings.public_url,
         bounce_domain=settings.bounce_domain,
+        signer=signer_of(settings),
     )
+
+
+def signer_of(settings: Settings) -> DkimSigner | None:
+    """What signs mails here, if a key is set. Raises `BadInput`."""
+    key, domain, selector = settings.dkim_key, settings.dkim_domain, settings.dkim_selector
+    if key is None and not domain and not selector:
+        return None
+    if key is None or not domain or not selector:
+        raise BadInput("mails are signed with all three of MEBAE_DKIM_DOMAIN, MEBAE_DKIM_SELECTOR and MEBAE_DKIM_KEY, or not at all")
+    try:
+        return DkimSigner.read(domain, selector, key.get_secret_value())
+    except BadInput as bad:
+        raise BadInput(f"MEBAE_DKIM_KEY cannot be used: {bad}") from None
 
 
 def gate_of(settings: Settings, rules: MailRules | None = None) -> Gate:

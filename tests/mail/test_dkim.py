@@ -141,7 +141,7 @@ def test_an_ed25519_signature_is_over_the_hash_of_the_headers() -> None:
     key.public_key().verify(base64.b64decode(re.sub(rb"\s", b"", signature[b"b"])), hashlib.sha256(data).digest())
 
 
-@pytest.mark.parametrize("pem", ["", "no key", PEM[:100], PEM.replace("PRIVATE", "PUBLIC")])
+@pytest.mark.parametrize("pem", ["", "no key", PEM[:100], PEM.replace("PRIVATE", "PUBLIC")], ids=["none", "words", "cut", "public"])
 def test_a_key_that_is_none_is_told_without_showing_it(pem: str) -> None:
     with pytest.raises(BadInput) as told:
         DkimSigner.read("example.com", "spring", pem)
