@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mebae import cli_sales
 from mebae.logs import configure_logging
 from mebae.programs.screen import run_command
 
@@ -39,6 +40,8 @@ commands.add_typer(broadcasts, name="broadcasts")
 
 suppressions = typer.Typer(help="Addresses that no marketing mail goes to, whatever a lead agreed to.", no_args_is_help=True)
 commands.add_typer(suppressions, name="suppressions")
+commands.add_typer(cli_sales.handovers, name="handovers")
+commands.add_typer(cli_sales.calls, name="calls")
 
 WorkflowId = Annotated[str, typer.Argument(help="As `starter.py list` and the Temporal UI show it: journey/…")]
 

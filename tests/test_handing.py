@@ -177,11 +177,11 @@ def test_nobody_answers_so_the_owner_is_reminded_then_the_manager_told_then_it_e
     given = give(sales, one)  # Friday 10:00 in Tokyo
     monday, tuesday, friday = (datetime(2026, 4, day, 1, tzinfo=UTC) for day in (13, 14, 17))
     assert tend(sales, given, NOW + timedelta(minutes=5)) == Tended(over=False, until=monday)
-    assert tend(sales, given, monday) == Tended(over=False, until=tuesday)
+    assert tend(sales, given, monday) == Tended(over=False, until=tuesday, did="remind")
     assert tend(sales, given, monday) == Tended(over=False, until=tuesday)  # once, however often somebody looks
-    assert tend(sales, given, tuesday) == Tended(over=False, until=friday)
+    assert tend(sales, given, tuesday) == Tended(over=False, until=friday, did="escalate")
     assert tellings(sales)[1:] == [("reminder", "mail", "inoue"), ("escalation", "mail", "boss")]
-    assert tend(sales, given, friday) == Tended(over=True)
+    assert tend(sales, given, friday) == Tended(over=True, did="expire")
     assert moves(sales, given) == ["open", "reminded", "escalated", "expire"]
     assert the_lead(sales, one).qualification == "none"
     assert tellings(sales) == []  # nobody is asked any more to take it

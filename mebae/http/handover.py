@@ -30,7 +30,7 @@ from mebae.handover import BY_PEOPLE, CLOSED, WITH_REASON, IllegalMove, Move, St
 from mebae.http.body import HttpError
 from mebae.http.fields import Refused, read_fields
 from mebae.http.handover_words import WORDS, Words
-from mebae.http.intake import _basic_user, _is_one_of
+from mebae.http.intake import _basic_user, _is_one_of, _unauthorised
 from mebae.http.lead_words import Language, language_asked
 from mebae.http.pages import later_page, page, unknown_page
 from mebae.mail.outgoing import MailSettings
@@ -190,7 +190,7 @@ class HandoverPages:
         except BadInput as wrong:
             return _json(422, "bad-input", str(wrong))
         except DatabaseUnavailable:
-            return _json(503, "unavailable", "Try again.", headers={"Retry-After": "5"})
+            return _json(503, "database-unavailable", "Nothing was written: try again.", headers={"Retry-After": "5"})
         row = decided.handover
         return JSONResponse({"id": row.id, "status": row.status, "version": row.version, "owner": row.owner, "changed": decided.changed})
 
@@ -208,14 +208,14 @@ class HandoverPages:
         except BadInput as wrong:
             return _json(422, "bad-input", str(wrong))
         except DatabaseUnavailable:
-            return _json(503, "unavailable", "Try again.", headers={"Retry-After": "5"})
+            return _json(503, "database-unavailable", "Nothing was written: try again.", headers={"Retry-After": "5"})
         return JSONResponse({"id": row.id, "status": row.status, "outcome": row.outcome, "changed": changed})
 
     async def _body(self, request: Request) -> dict[str, Any]:
         """The JSON of a request that has a write key. Raises `HttpError`."""
         given = request.headers.get("authorization")
         if not _is_one_of(self._keys, _basic_user(given.encode("latin-1") if given else None)):
-            raise HttpError(401, "unauthorised", "Send a write key as the user name of Basic authentication.")
+            raise _unauthorised("The write key is missing or wrong.")
         raw = bytearray()
         async for part in request.stream():
             raw += part
@@ -297,4 +297,4 @@ def _form(move: Move, words: Words, seen: _Seen, language: Language) -> dict[str
 
 
 def _json(status: int, code: str, message: str, *, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers=headers)
+    return JSONResponse({"success": False, "code": code, "message": message}, status, headers=headers)
