@@ -22,6 +22,7 @@ import structlog
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from tests.faults.broadcasts import broadcast_killed
 from tests.faults.campaign import Finding, Home, Tick, home
 from tests.faults.flood import flooded
 from tests.faults.outages import database_away, postgres_crashes, server_killed
@@ -46,6 +47,12 @@ class Campaign:
 
 def campaigns(*, short: bool) -> Iterator[Campaign]:
     """All of them, in the order in which they run."""
+    leads, kills = (200, 2) if short else (2_000, 20)
+    for kind in KINDS.values():
+        for policy in ("hold", "retry"):
+            yield Campaign(
+                "R1", (kind,), lambda at, tick, policy=policy: broadcast_killed(at[0], leads=leads, kills=kills, policy=policy, tick=tick)
+            )  # type: ignore[misc]
     for kind in KINDS.values():
         yield Campaign("R4", (kind,), lambda at, tick: server_killed(at[0], kills=4 if short else 50, tick=tick))
     away = 6 if short else 60
