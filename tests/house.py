@@ -120,7 +120,7 @@ class DevServers:
     def _launch(self, names: list[str]) -> subprocess.Popen[bytes]:
         [port] = free_ports(1)
         self._address = f"127.0.0.1:{port}"
-        command = [TEMPORAL, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port)]
+        command = [str(TEMPORAL), "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port)]
         command += ["--log-level", "never", *ATTRIBUTES, *FLAGS]
         command += [word for name in names for word in ("--namespace", name)]
         self._processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
+import re
 from collections import Counter
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -10,6 +13,7 @@ from textwrap import dedent
 import pytest
 from sqlmodel import Session, select
 
+from mebae import broadcasts_language, segments_language
 from mebae.beside import load_beside
 from mebae.broadcasts import EVERYBODY, Ab, BroadcastPlan, Variant, draw, lot
 from mebae.broadcasts_language import (
@@ -30,7 +34,7 @@ from mebae.loading import find_scenarios
 from mebae.mail.publishing import mail_sources
 from mebae.mail.rendering import parse_mail
 from mebae.publishing import publish
-from mebae.recurring import EveryWeek
+from mebae.recurring import EveryWeek, words
 from mebae.store.broadcasts import plan_to_send, published_plans
 from mebae.store.database import Database
 from mebae.store.tables import PublishedBroadcast
@@ -125,7 +129,7 @@ def test_every_problem_is_told_at_once_with_its_place(tmp_path: Path) -> None:
     found = problems(root)
     place = "scenarios/broadcasts/monthly_news"
     assert all(one.startswith(place) for one in found)
-    for words in (
+    for said in (
         "segment 'hott' not found, did you mean 'hot'?",
         "mail 'nwes' not found, did you mean 'news'?",
         "mail 'news-short' not found",
@@ -136,7 +140,7 @@ def test_every_problem_is_told_at_once_with_its_place(tmp_path: Path) -> None:
         "subject c in ja is one line, and not empty",
         f"{place}/news.en.md:1: front matter is missing",
     ):
-        assert any(words in one for one in found), words
+        assert any(said in one for one in found), said
 
 
 @pytest.mark.parametrize(
@@ -291,3 +295,48 @@ def test_nobody_is_left_over_at_full_shares() -> None:
     assert {draw(whole, 1, n).part for n in range(5000)} == {"holdout", "test"}
     plain = BroadcastPlan(format=1, broadcast="news", to=EVERYBODY, mail="news")
     assert {draw(plain, 1, n) for n in range(500)} == {("main", None)}
+
+
+# The pages -----------------------------------------------------------------------------------------------------------
+
+
+PAGES = [ROOT / "docs" / "how-to" / "broadcasts.md", ROOT / "docs" / "reference" / "broadcasts.md"]
+FENCE = re.compile(r"^```python no-run broadcast\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def test_the_broadcasts_of_the_pages_compile(tmp_path: Path) -> None:
+    shown = [found["body"] for page in PAGES for found in FENCE.finditer(page.read_text())]
+    assert len(shown) >= 2
+    for body in shown:
+        root = project(tmp_path, body, mails={"news.ja.md": MAIL, "news.en.md": MAIL})
+        (root / "scenarios" / "segments.py").write_text((ROOT / "scenarios" / "segments.py").read_text())
+        (root / "scenarios" / "scoring.py").write_text((ROOT / "scenarios" / "scoring.py").read_text())
+        (root / "scenarios" / "mapping.csv").write_text((ROOT / "scenarios" / "mapping.csv").read_text())
+        assert load(root)[0].plan.segment == "target-industries"
+
+
+def test_every_verb_of_the_language_has_a_line_in_the_reference_and_an_example() -> None:
+    page = PAGES[1].read_text()
+    borrowed = set(segments_language.__all__) - {"Segment"}
+    assert borrowed <= set(broadcasts_language.__all__), "a condition that segments have"
+    own = sorted(set(broadcasts_language.__all__) - borrowed)
+    rows = {word for line in page.splitlines() if line.startswith("| `") for word in re.findall(r"`(\w+)[`(]", line)}
+    assert [name for name in own if name not in rows] == []
+    finder = doctest.DocTestFinder(recurse=False)
+    verbs = [name for name in own if getattr(broadcasts_language, name).__module__ == broadcasts_language.__name__]
+    assert [name for name in verbs if not any(t.examples for t in finder.find(getattr(broadcasts_language, name), name))] == []
+
+
+def test_the_arguments_of_a_broadcast_on_the_page_are_those_of_the_code() -> None:
+    section = PAGES[1].read_text().partition("## `Broadcast`")[2].partition("\n## ")[0]
+    shown = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert shown == list(inspect.signature(Broadcast).parameters)
+
+
+def test_the_how_to_page_shows_schedules_that_are_schedules() -> None:
+    page = PAGES[0].read_text().partition("## When")[2].partition("\n## ")[0]
+    shown = re.findall(r"^\| `((?:every_|on\()[^`]+)` \|", page, re.MULTILINE)
+    assert len(shown) >= 6
+    for one in shown:
+        when = eval(one, vars(broadcasts_language).copy())  # our own page
+        assert words(when)

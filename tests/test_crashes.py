@@ -69,6 +69,11 @@ class WorkerProcess:
                 assert self._process.returncode is None, self._log.read_text()
                 await asyncio.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def kill(self) -> None:
         """`kill -9`."""
         if self._process is not None and self._process.returncode is None:
