@@ -1,4 +1,7 @@
-"""What the demo's leads do, sent by a real Segment client. Who does what is fixed, so that every demo tells the same story."""
+"""What the demo's leads do: on the web site, as a real Segment client tells it, and in their mails.
+
+Who does what is fixed, so that every demo tells the same story.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import Any
 from segment.analytics.client import Client
 from sqlmodel import Session, col, select
 
+from mebae.programs.reader import MailReader
 from mebae.store.tables import Delivery, JourneyRow, Lead
 from mebae.words import DeliveryKind, DeliveryStatus
 
@@ -46,6 +50,14 @@ class Member:
         """Its browser's anonymous id."""
         return f"browser-{self.lead}"
 
+    @property
+    def agent(self) -> str:
+        """The words of its browser: all of the demo's leads come from one address, and are told apart by them."""
+        return (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+            f"Chrome/131.0.{self.lead}.0 Safari/537.36"
+        )
+
 
 class Cast:
     """Leads who behave: `act()` sends what is due, `react(…)` plans what follows a mail.
@@ -54,9 +66,15 @@ class Cast:
     """
 
     def __init__(
-        self, members: list[Member], *, write_key: str, host: str, real: Callable[[timedelta], timedelta]
+        self,
+        members: list[Member],
+        *,
+        write_key: str,
+        host: str,
+        reader: MailReader,
+        real: Callable[[timedelta], timedelta],
     ) -> None:
-        self.members = members
+        self.members, self._reader = members, reader
         self.errors: list[str] = []
         self.sent = 0
         self._by_lead = {member.lead: member for member in members}
@@ -85,19 +103,19 @@ class Cast:
                 later = at + self._real(timedelta(hours=20)).total_seconds()
                 self._plan(later, self._track(member, "Content Downloaded", {"content": paper, "title": PAPERS[paper]}))
 
-    def react(self, lead: int, step: str, mail: str, now: float) -> None:
+    def react(self, lead: int, step: str, now: float) -> None:
         """A mail arrived: what this lead does about it, some hours or days later."""
         member = self._by_lead.get(lead)
-        if member is None or step in member.reacted:
+        mail = self._reader.find(member.email, step) if member is not None and step not in member.reacted else None
+        if member is None or mail is None:
             return
         member.reacted.add(step)
         nth = self._readers[step]
         self._readers[step] += 1
         if nth % 5 == 4:  # a security gateway looks at every link at once; it is kept, and never scored
-            link = {"mail": mail, "url": "https://example.com/", "verdict": "scanner"}
-            self._later(now, 0.05, self._track(member, "Email Link Clicked", link))
+            self._later(now, 0.05, lambda: self._reader.scan(mail))
         if nth % 2 == 0:
-            self._later(now, 3, self._track(member, "Email Opened", {"mail": mail, "verdict": "human"}))
+            self._later(now, 3, lambda: self._reader.look(mail, member.agent))
         if step == "thanks":
             if member.role == "becomes sql":
                 self._later(now, 40, self._identify(member, {"qualification": "sql"}))
@@ -110,7 +128,7 @@ class Cast:
         does = AFTER.get(step, AFTER_OTHER)
         match does[nth % len(does)]:
             case "clicks":
-                self._later(now, 20, self._track(member, "Email Link Clicked", {"mail": mail, "url": "https://example.com/"}))
+                self._later(now, 20, lambda: self._reader.click(mail, member.agent))
             case "prices":
                 self._later(now, 30, self._page(member, "/pricing"))
             case "reads":
@@ -134,8 +152,9 @@ class Cast:
         return not self._due
 
     def close(self) -> None:
-        """Sends what the client still holds, and ends its thread."""
+        """Sends what the client still holds, and ends the threads."""
         self._client.shutdown()
+        self._reader.close()
 
     def _plan(self, at: float, send: Callable[[], Any]) -> None:
         heapq.heappush(self._due, (at, next(self._order), send))
@@ -183,10 +202,10 @@ def _spread(leads: list[Lead], count: int) -> list[Lead]:
     return [leads[nth * len(leads) // count] for nth in range(count)] if len(leads) > count else leads
 
 
-def mails_out(session: Session) -> list[tuple[int, str, str]]:
-    """Lead, step and mail of everything that leads have got."""
+def mails_out(session: Session) -> list[tuple[int, str]]:
+    """Lead and step of everything that leads have got."""
     query = (
-        select(Delivery.lead_id, Delivery.step, Delivery.mail)
+        select(Delivery.lead_id, Delivery.step)
         .join(JourneyRow, col(Delivery.entry) == col(JourneyRow.entry))
         .where(Delivery.kind == DeliveryKind.MARKETING, Delivery.status == DeliveryStatus.SENT)
     )

@@ -20,6 +20,7 @@ from mebae.mail.inbox import Inbox
 from mebae.programs.cast import Cast, Member, choose_cast, mails_out
 from mebae.programs.house import House, empty, find_root, occupied, plan_house
 from mebae.programs.lead import say
+from mebae.programs.reader import MailReader
 from mebae.programs.screen import screen
 from mebae.programs.story import OVERDUE, Sight, Story, look, mails, outcomes, stuck
 from mebae.programs.up import addresses, run_house
@@ -109,8 +110,8 @@ class Show:
                 while True:
                     cast.act(loop.time())
                     sight = await database.read(look)
-                    for lead, step, mail in await database.read(mails_out):
-                        cast.react(lead, step, mail, loop.time())
+                    for lead, step in await database.read(mails_out):
+                        cast.react(lead, step, loop.time())
                     now = self._now()
                     self._print(story.tell(sight, now))
                     over = len(sight.journeys) - len(sight.open)
@@ -128,7 +129,8 @@ class Show:
 
     def _cast(self, members: list[Member]) -> Cast:
         key = self._house.write_keys.split(",")[0]
-        return Cast(members, write_key=key, host=self._house.api_url, real=self._clock.real)
+        reader = MailReader(Inbox(self._house.state / "inbox"))
+        return Cast(members, write_key=key, host=self._house.api_url, reader=reader, real=self._clock.real)
 
     def _is_over(self, cast: Cast, sight: Sight) -> bool:
         entered = {row.lead_id for row, _ in sight.journeys}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import httpx
+import uvicorn
+from fastapi import APIRouter
 from pydantic import PrivateAttr
 from sqlmodel import Session, col, select
 
@@ -26,7 +30,6 @@ from mebae.store.mail_actions import judge_all
 from mebae.store.tables import Delivery, Event, Lead
 from mebae.tokens import Tokens
 from mebae.verdicts import Tuning
-from tests.http.test_app import serving
 
 SENT = datetime(2026, 4, 1, 0, 30, tzinfo=UTC)
 TOKENS = Tokens.read_keys(["20260101:a-secret-of-the-tests"])
@@ -72,10 +75,14 @@ class Mail(NamedTuple):
 class MailSite:
     """The server and all that happens to it."""
 
-    def __init__(self, database: Database, settings: MailSettings = SETTINGS) -> None:
+    def __init__(
+        self, database: Database, settings: MailSettings = SETTINGS, *, routers: Sequence[APIRouter] = ()
+    ) -> None:
         self.database, self.settings, self.dial = database, settings, Dial()
         self.side = LeadSide(database, settings, self.dial)
-        self.app = create_app(database, write_keys=["key"], clock=self.dial, extra_routers=self.side.routers)
+        self.app = create_app(
+            database, write_keys=["key"], clock=self.dial, extra_routers=[*self.side.routers, *routers]
+        )
         self._mails = 0
         self.first: Mail | None = None
 
@@ -152,9 +159,16 @@ class MailSite:
 
 
 @contextmanager
-def open_site(database: Database) -> Iterator[tuple[MailSite, str]]:
-    """The same with sockets; and its address. Links lead there."""
-    site = MailSite(database)
-    with serving(site.app) as address:
-        site.settings = replace(SETTINGS, public_url=address)
-        yield site, address
+def open_site(database: Database, *, routers: Sequence[APIRouter] = ()) -> Iterator[tuple[MailSite, str]]:
+    """The same with sockets; and its address, where the links lead."""
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        site = MailSite(database, replace(SETTINGS, public_url=address), routers=routers)
+        server = uvicorn.Server(uvicorn.Config(site.app, log_config=None, lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield site, address
+        finally:
+            server.should_exit = True
+            thread.join()

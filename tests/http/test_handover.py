@@ -28,7 +28,9 @@ from mebae.timing import Calendar
 from mebae.tokens import Kind, Tokens
 
 TOKENS = Tokens.read_keys(["20260101:a-secret-of-the-tests"])
-SETTINGS = MailSettings(Sender("Mebae", "mebae@example.com"), "sales@example.com", tokens=TOKENS, public_url="http://test")
+SETTINGS = MailSettings(
+    Sender("Mebae", "mebae@example.com"), "sales@example.com", tokens=TOKENS, public_url="http://test"
+)
 AT = Setting("Asia/Tokyo", Calendar())
 RULES = SalesRules(
     people=(
@@ -48,12 +50,21 @@ def now() -> datetime:
 def handover(database: Database) -> int:
     def write(session: Session) -> int:
         handing.publish_sales(session, RULES, now())
-        one = Lead(email="sato@aoba.example", name="佐藤 健二", company="青葉<精機>", score=72, created_at=now(), updated_at=now())
+        one = Lead(
+            email="sato@aoba.example",
+            name="佐藤 健二",
+            company="青葉<精機>",
+            score=72,
+            created_at=now(),
+            updated_at=now(),
+        )
         session.add(one)
         session.flush()
         locked = lock_lead(session, one.id or 0)
         assert locked is not None
-        return handing.open_or_join(session, locked, Why("command:1", "command", message="料金ページ"), now(), *AT).id or 0
+        return (
+            handing.open_or_join(session, locked, Why("command:1", "command", message="料金ページ"), now(), *AT).id or 0
+        )
 
     return database.write_now(write)
 
@@ -61,7 +72,9 @@ def handover(database: Database) -> int:
 @pytest.fixture
 async def web(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     pages = HandoverPages(database, SETTINGS, WorldClock(), AT, ["the-key"])
-    app = create_app(database, write_keys=["the-key"], page_keys=["page"], clock=WorldClock(), extra_routers=[pages.routes()])
+    app = create_app(
+        database, write_keys=["the-key"], page_keys=["page"], clock=WorldClock(), extra_routers=[pages.routes()]
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
 
@@ -76,7 +89,9 @@ def status(database: Database, handover: int) -> str:
     return database.read_now(lambda session: session.get_one(Handover, handover).status)
 
 
-async def test_scanners_that_open_every_button_decide_nothing(database: Database, handover: int, web: httpx.AsyncClient) -> None:
+async def test_scanners_that_open_every_button_decide_nothing(
+    database: Database, handover: int, web: httpx.AsyncClient
+) -> None:
     for do in ("accept", "reject", "return", "sql", "won"):
         for method in ("GET", "HEAD"):
             answer = await web.request(method, f"{url(handover)}?do={do}")
@@ -97,7 +112,9 @@ async def test_a_button_pressed_twice_by_two_people_is_one_decision_and_both_are
     assert (first.status_code, "「受領済み」として記録しました" in first.text) == (200, True)
     again = await web.post(url(handover), data={"move": "accept", "version": "1"})
     assert (again.status_code, "すでに「受領済み」として記録されています（井上" in again.text) == (200, True)
-    late = await web.post(url(handover), data={"move": "reject", "version": "1", "reason": "other"}, headers={"Accept-Language": "en"})
+    late = await web.post(
+        url(handover), data={"move": "reject", "version": "1", "reason": "other"}, headers={"Accept-Language": "en"}
+    )
     assert (late.status_code, "That is not possible any more. It is “accepted” now (井上" in late.text) == (409, True)
     assert status(database, handover) == "accepted"
     page = (await web.get(f"{url(handover)}?do=sql")).text
@@ -105,7 +122,9 @@ async def test_a_button_pressed_twice_by_two_people_is_one_decision_and_both_are
     assert "不足" in page
 
 
-async def test_forged_altered_and_foreign_tokens_are_told_nothing(database: Database, handover: int, web: httpx.AsyncClient) -> None:
+async def test_forged_altered_and_foreign_tokens_are_told_nothing(
+    database: Database, handover: int, web: httpx.AsyncClient
+) -> None:
     good = url(handover).rpartition("/")[2]
     for wrong in (
         good[:-1] + ("A" if good[-1] != "A" else "B"), good[:10], "x", TOKENS.sign(Kind.CLICK, handover, 1, now=now()),
@@ -119,7 +138,9 @@ async def test_forged_altered_and_foreign_tokens_are_told_nothing(database: Data
     assert status(database, handover) == "open"
 
 
-async def test_after_the_deadline_the_page_says_that_the_lead_went_back(database: Database, handover: int, web: httpx.AsyncClient) -> None:
+async def test_after_the_deadline_the_page_says_that_the_lead_went_back(
+    database: Database, handover: int, web: httpx.AsyncClient
+) -> None:
     at = now()
     for _ in range(3):
         at += timedelta(days=8)
@@ -143,14 +164,24 @@ async def test_whoever_passed_it_on_answers_no_more_and_the_new_owner_does(
     assert status(database, handover) == "accepted"
 
 
-async def test_a_rejection_without_a_reason_is_asked_again(database: Database, handover: int, web: httpx.AsyncClient) -> None:
+async def test_a_rejection_without_a_reason_is_asked_again(
+    database: Database, handover: int, web: httpx.AsyncClient
+) -> None:
     answer = await web.post(url(handover), data={"move": "reject", "version": "1"})
-    assert (answer.status_code, "入力内容をご確認ください" in answer.text, "時期尚早" in answer.text) == (422, True, True)
-    assert (await web.post(url(handover), data={"move": "reject", "version": "1", "reason": "too-early"})).status_code == 200
+    assert (answer.status_code, "入力内容をご確認ください" in answer.text, "時期尚早" in answer.text) == (
+        422,
+        True,
+        True,
+    )
+    assert (
+        await web.post(url(handover), data={"move": "reject", "version": "1", "reason": "too-early"})
+    ).status_code == 200
     assert status(database, handover) == "rejected"
 
 
-async def test_the_api_takes_write_keys_only_and_is_idempotent(database: Database, handover: int, web: httpx.AsyncClient) -> None:
+async def test_the_api_takes_write_keys_only_and_is_idempotent(
+    database: Database, handover: int, web: httpx.AsyncClient
+) -> None:
     path = f"/v1/handovers/{handover}"
     assert (await web.post(f"{path}/accept")).status_code == 401
     assert (await web.post(f"{path}/accept", auth=("page", ""))).status_code == 401
