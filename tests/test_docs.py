@@ -38,6 +38,7 @@ from mebae.settings import Settings
 from mebae.starting import REASONS
 from mebae.store.database import Database
 from mebae.store.tables import Event
+from mebae.verdicts import WHY
 from tests.applying import apply_all
 
 ROOT = Path(__file__).parents[1]
@@ -368,6 +369,12 @@ def test_entries_reasons_on_the_page_are_those_of_the_code() -> None:
     page = (DOCS / "reference" / "reasons.md").read_text()
     section = page.partition("## Entries")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE)) == set(REASONS)
+
+
+def test_rules_that_tell_machines_from_people_on_the_page_are_those_of_the_code() -> None:
+    page = (DOCS / "how-to" / "tracking.md").read_text()
+    section = page.partition("## People and machines")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE)) == set(WHY)
 
 
 def test_search_attributes_on_the_page_are_those_of_the_code() -> None:
