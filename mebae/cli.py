@@ -43,6 +43,9 @@ commands.add_typer(suppressions, name="suppressions")
 commands.add_typer(cli_sales.handovers, name="handovers")
 commands.add_typer(cli_sales.calls, name="calls")
 
+mail = typer.Typer(help="Mails, before any lead gets them.", no_args_is_help=True)
+commands.add_typer(mail, name="mail")
+
 WorkflowId = Annotated[str, typer.Argument(help="As `starter.py list` and the Temporal UI show it: journey/…")]
 
 Who = Annotated[str, typer.Argument(metavar="EMAIL", help="The lead's address, its user id, or its number.")]
@@ -73,11 +76,14 @@ def demo(
 @commands.command()
 def check(
     scenario: Annotated[str | None, typer.Argument(help="The scenario's id; all of them if left out.")] = None,
+    links: Annotated[
+        bool, typer.Option("--links", help="Also asks every link of every mail whether it leads anywhere, over the network.")
+    ] = False,
 ) -> None:
-    """Reads the scenarios, and scoring, events and segments beside them, as the worker would; lists every problem with its place."""
+    """Reads the scenarios and what stands beside them, as the worker would, and renders every mail; lists every problem with its place."""
     from mebae.programs.check import check
 
-    if not check(scenario):
+    if not check(scenario, links=links):
         raise typer.Exit(1)
 
 
@@ -361,6 +367,43 @@ def lead_erase(who: Who, yes: Annotated[bool, typer.Option("--yes", help="Goes a
     from mebae.programs.personal import erase
 
     erase(who, yes=yes)
+
+
+MailName = Annotated[str, typer.Argument(metavar="MAIL", help="thanks, or with its scenario or broadcast: whitepaper-followup/thanks.")]
+ForLead = Annotated[str | None, typer.Option("--lead", metavar="EMAIL", help="As this lead would get it; else as an invented one.")]
+ForPersona = Annotated[
+    str | None, typer.Option(help="Which invented reader: ja, ja-bare (nothing is known of it), en, en-bare.")
+]
+InLanguage = Annotated[str | None, typer.Option(help="Of the text; else the reader's.")]
+
+
+@mail.command("preview")
+def mail_preview(
+    mail: MailName,
+    lead: ForLead = None,
+    persona: ForPersona = None,
+    language: InLanguage = None,
+    folder: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the files go; into the state folder if left out.")] = None,
+    show: Annotated[bool, typer.Option("--open/--no-open", help="Opens it in the browser.")] = True,
+) -> None:
+    """Writes a mail as a lead would get it now, HTML and text, opens it, and says what could be better. Sends nothing."""
+    from mebae.programs.mails import Wanted, preview
+
+    preview(Wanted(mail, lead, persona, language), folder=folder, show=show)
+
+
+@mail.command("test")
+def mail_test(
+    mail: MailName,
+    to: Annotated[str, typer.Option(metavar="ADDRESS", help="Yours: it goes there past the gate, and is counted nowhere.")],
+    lead: ForLead = None,
+    persona: ForPersona = None,
+    language: InLanguage = None,
+) -> None:
+    """Sends one mail to an address of your own, to see it in a real mail program. Links are not tracked."""
+    from mebae.programs.mails import Wanted, send_test
+
+    send_test(Wanted(mail, lead, persona, language), to)
 
 
 @commands.command("leads")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.markup import escape
+from rich.progress import Progress, track
 from rich.table import Table
 
 from mebae.beside import Beside, load_beside
@@ -14,13 +16,17 @@ from mebae.broadcasts_loading import LoadedBroadcast, find_broadcasts, load_broa
 from mebae.capping import crowded
 from mebae.errors import NotFound, Problem, ScenarioError
 from mebae.loading import Loaded, find_scenarios, load_scenario
+from mebae.mail.link_asking import ask_links
+from mebae.mail.personas import readers_of
 from mebae.mail.rendering import parse_mail
+from mebae.mail.wiring import mail_settings
 from mebae.mailing import MailRules
 from mebae.mailing_loading import MAILING_FILE
 from mebae.programs.broadcasts_foretelling import coming
 from mebae.programs.foretelling import entering_next
 from mebae.programs.house import find_root
 from mebae.programs.screen import screen
+from mebae.proofing import Remark, Sheet, proof, remarks, sample_values, shared_of, sheets, with_sender
 from mebae.pyfile import place
 from mebae.reports.mail_words import cap_words, rules_words
 from mebae.scoring_loading import SCORING_FILE
@@ -29,7 +35,7 @@ from mebae.tracking_loading import EVENTS_FILE
 from mebae.wiring import plain_settings
 
 
-def check(scenario: str | None) -> bool:
+def check(scenario: str | None, *, links: bool = False) -> bool:
     """Says what is wrong, or what there is; whether all is well."""
     root = find_root()
     home = root / plain_settings().scenarios
@@ -58,6 +64,13 @@ def check(scenario: str | None) -> bool:
             problems.extend(error.problems)
     said = coming(to_send, plain_settings(), root)
     problems += said.problems
+    hints: list[Problem] = []
+    if not problems:
+        read = proofs(list(sheets(loaded, to_send)), beside, home)
+        problems = [one.problem for one in read if one.serious]
+        hints = [one.problem for one in read if not one.serious]
+    if not problems and links:
+        problems += lost_links(list(sheets(loaded, to_send)), beside, home)
     if problems:
         _show_problems(problems)
         return False
@@ -67,8 +80,9 @@ def check(scenario: str | None) -> bool:
         screen().print(f"[green]✓[/] {escape(line)}", soft_wrap=True)
     for line in _said(beside):
         screen().print(f"[green]✓[/] {escape(line)}")
-    for note in crowded_notes(loaded, beside.mailing):
-        screen().print(f"[yellow]![/] [bold]{escape(note.file)}[/] [cyan]{escape(note.part)}[/]: {escape(note.message)}", soft_wrap=True)
+    for note in [*hints, *crowded_notes(loaded, beside.mailing)]:
+        part = f" [cyan]{escape(note.part)}[/]" if note.part else ""
+        screen().print(f"[yellow]![/] [bold]{escape(note.file)}[/]{part}: {escape(note.message)}", soft_wrap=True)
     for line in entering_next(loaded, beside.segments or [], plain_settings(), root):
         screen().print(f"[cyan]→[/] {escape(line)}", soft_wrap=True)
     return True
@@ -92,6 +106,31 @@ def crowded_notes(loaded: Sequence[Loaded], rules: MailRules) -> list[Problem]:
                 )
             )
     return notes
+
+
+def proofs(mails: Sequence[Sheet], beside: Beside, home: Path) -> list[Remark]:
+    """Every mail, rendered for invented readers of its languages, and what there is to say of it."""
+    settings, shared = with_sender(mail_settings(plain_settings(), beside.mailing)), shared_of(home)
+    found: list[Remark] = []
+    for sheet in track(mails, "reading mails", console=screen(), transient=True, disable=not screen().is_terminal):
+        found += remarks(sheet, settings, beside, shared)
+    return found
+
+
+def lost_links(mails: Sequence[Sheet], beside: Beside, home: Path) -> list[Problem]:
+    """The links of mails that lead nowhere, each with the first mail that holds it."""
+    settings, shared = with_sender(mail_settings(plain_settings(), beside.mailing)), shared_of(home)
+    where: dict[str, str] = {}
+    for sheet in mails:
+        for reader in readers_of(sheet.language):
+            done = proof(sheet, reader.words, sample_values(sheet, reader, settings, beside), shared)
+            for link in done.rendered.links if done.rendered is not None else ():
+                where.setdefault(link, sheet.where)
+    console = screen()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("asking links", total=len(where))
+        wrong = asyncio.run(ask_links(where, lambda: bar.advance(task)))
+    return [Problem(file=where[link], message=f"the link {link} {what}") for link, what in wrong.items()]
 
 
 def _said(beside: Beside) -> list[str]:
