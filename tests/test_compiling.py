@@ -96,8 +96,10 @@ def test_the_white_paper_scenario_reads_as_it_is_written() -> None:
         "case-study",
         "basics",
         "thanks/wait_for",
-        "thanks/notify_sales",
-        "end/sales-told",
+        "thanks/hand_to_sales",
+        "end/sql",
+        "newsletter-offer",
+        "end/expired",
         "demo-invitation",
         "seminar-invitation",
         "end/completed",
@@ -110,7 +112,7 @@ def test_the_white_paper_scenario_reads_as_it_is_written() -> None:
     wait_step = graph.step("thanks/wait_for")
     assert isinstance(wait_step, WaitFor)
     pricing, case = wait_step.arms
-    assert pricing.to == "thanks/notify_sales"
+    assert pricing.to == "thanks/hand_to_sales"
     assert case.mail == "case-study"
     assert case.on == Pattern(event="Email Link Clicked", where={"mail": ("case-study", "case-mfg", "case")})
 

@@ -182,7 +182,7 @@ class HandoverPages:
             decision = _decision({**said, "move": wanted}, said.get("by", "api"), how="api", skipping=body.get("skipping") is True)
             decided = await self._write(handover, decision)
         except HttpError as error:
-            return _json(error.status, error.code, str(error))
+            return _json(error.status, error.code, error.message)
         except NotFound as wrong:
             return _json(404 if wrong.what == "hand-over" else 422, "not-found", str(wrong))
         except (IllegalMove, Outdated) as no:
@@ -202,7 +202,7 @@ class HandoverPages:
                 note=str(body.get("note", ""))[:2000], now=self._now(),
             )  # fmt: skip
         except HttpError as error:
-            return _json(error.status, error.code, str(error))
+            return _json(error.status, error.code, error.message)
         except NotFound as wrong:
             return _json(404, "not-found", str(wrong))
         except BadInput as wrong:

@@ -29,6 +29,7 @@ from mebae.programs.screen import screen
 from mebae.proofing import Remark, Sheet, proof, remarks, sample_values, shared_of, sheets, with_sender
 from mebae.pyfile import place
 from mebae.reports.mail_words import cap_words, rules_words
+from mebae.sales_loading import SALES_FILE
 from mebae.scoring_loading import SCORING_FILE
 from mebae.segments_loading import SEGMENTS_FILE
 from mebae.tracking_loading import EVENTS_FILE
@@ -149,6 +150,9 @@ def _said(beside: Beside) -> list[str]:
         lines.append(f"{SEGMENTS_FILE}: {', '.join(segment.id for segment in beside.segments)}")
     if beside.others.get(MAILING_FILE) is not None:
         lines.append(f"{MAILING_FILE}: {rules_words(beside.mailing)}")
+    if beside.sales is not None:
+        mqls = "every MQL is handed over" if beside.sales.on_mql else "hand_to_sales hands over"
+        lines.append(f"{SALES_FILE}: {', '.join(one.id for one in beside.sales.people)}; {mqls}; {len(beside.sales.reasons)} reasons")
     named = {name: ", ".join(found) for name, found in beside.others.items() if isinstance(found, dict)}
     return lines + [f"{name}: {words}" for name, words in named.items()]
 

@@ -21,6 +21,7 @@ from mebae.programs.cast import Cast, Member, choose_cast, mails_out
 from mebae.programs.house import House, empty, find_root, occupied, plan_house
 from mebae.programs.lead import say
 from mebae.programs.reader import MailReader
+from mebae.programs.sales_team import answer
 from mebae.programs.screen import screen
 from mebae.programs.story import OVERDUE, Sight, Story, look, mails, outcomes, stuck
 from mebae.programs.up import addresses, run_house
@@ -109,6 +110,7 @@ class Show:
                 bar = progress.add_task("", total=len(cast.members))
                 while True:
                     cast.act(loop.time())
+                    await database.write(answer, self._now(), str(self._zone), self._calendar)
                     sight = await database.read(look)
                     for lead, step in await database.read(mails_out):
                         cast.react(lead, step, loop.time())
@@ -210,8 +212,8 @@ class Show:
             if wrong:
                 problems.append(f"{len(wrong)} mail(s) {status}, such as {wrong[0].mail} ({wrong[0].reason})")
         arrived = Inbox(self._house.state / "inbox").count()
-        if arrived < sight.sent or (arrived > sight.sent and not sight.open):
-            problems.append(f"{sight.sent} mails were sent and {arrived} arrived in the inbox")
+        if arrived < sight.sent + sight.told or (arrived > sight.sent + sight.tried and not sight.open):
+            problems.append(f"{sight.sent + sight.told} mails were sent and {arrived} arrived in the inbox")
         if not sight.journeys:
             problems.append("no journey began")
         still = len(sight.open) - len(late)

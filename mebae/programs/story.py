@@ -17,7 +17,7 @@ from mebae.programs.wording import condition_words, looked_at, why
 from mebae.starting import REASONS
 from mebae.store.graphs import graph_of
 from mebae.store.scoring import QUALIFIED, STAGE_REACHED
-from mebae.store.tables import Delivery, Event, JourneyRow, Lead, ScoreChange
+from mebae.store.tables import Delivery, Event, JourneyRow, Lead, ScoreChange, Telling
 from mebae.words import DeliveryKind, DeliveryStatus, JourneyStatus
 
 SHOWN = 3
@@ -43,6 +43,10 @@ class Sight:
     """Of qualified leads: rule and points, the most first."""
     events: int
     unrouted: int
+    told: int = 0
+    """Mails to sales about hand-overs and calls."""
+    tried: int = 0
+    """With those that are on their way."""
 
     @property
     def open(self) -> list[JourneyRow]:
@@ -65,7 +69,11 @@ def look(session: Session) -> Sight:
     reasons = _reasons(session, {event.lead_id for event, _ in moves if event.name == QUALIFIED})
     events = session.exec(select(func.count()).select_from(Event)).one()
     unrouted = session.exec(select(func.count()).select_from(Event).where(col(Event.routed_at).is_(None))).one()
-    return Sight(journeys, deliveries, graphs, moves, reasons, events, unrouted)
+    heard, tried = (
+        session.exec(select(func.count()).select_from(Telling).where(Telling.channel == "mail", which)).one()
+        for which in (Telling.status == "told", col(Telling.attempts) > 0)
+    )
+    return Sight(journeys, deliveries, graphs, moves, reasons, events, unrouted, heard, tried)
 
 
 def _reasons(session: Session, leads: Collection[int]) -> dict[int, list[tuple[str, float]]]:

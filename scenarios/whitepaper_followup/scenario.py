@@ -21,7 +21,10 @@ scenario = Scenario(
             otherwise=[send("basics")],
         ),
         wait_for(
-            on(visited("/pricing"), [notify_sales("料金ページを閲覧"), end("sales-told")]),
+            on(
+                visited("/pricing"),
+                [hand_to_sales("料金ページを閲覧", sql=[end("sql")], returned=[send("newsletter-offer")], expired=[end("expired")])],
+            ),
             on(clicked("case-study"), [send("demo-invitation")]),
             within=days(7),
             otherwise=[send("seminar-invitation")],
