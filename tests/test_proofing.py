@@ -89,7 +89,7 @@ def test_a_mail_whose_footer_nobody_sees_is_a_fault_of_law(home: Path) -> None:
     [(words, serious)] = told(read(home, GOOD))
     assert "the law asks for what it does not show" in words
     assert "postal address (html)" in words
-    assert "opt-out link (text)" in words
+    assert "opt-out link (html)" in words
     assert serious
 
 
