@@ -212,6 +212,22 @@ def test_company_consent_segment_journey_and_mail_are_shown(diary: Diary) -> Non
         assert words in text, words
 
 
+def test_a_mail_that_was_opened_and_clicked_says_so(diary: Diary) -> None:
+    def write(session: Session) -> None:
+        session.add(
+            Delivery(
+                step="thanks", lead_id=lead_of(session, SATO).id or 0, kind="marketing", scope="follow", mail="thanks",
+                message_id="<1@x>", status="sent", sent_at=NOW - DAY, opened_at=NOW, clicked_at=NOW,
+            )
+        )  # fmt: skip
+
+    diary.is_someone()
+    diary.database.write_now(write)
+    found = of(diary)
+    assert [(one.opened_at, one.clicked_at, one.bounced_at) for one in found.mails] == [(NOW, NOW, None)]
+    assert "sent, opened, clicked" in printed(found)
+
+
 def test_the_ledger_names_rule_event_and_points_also_of_what_was_lost(diary: Diary) -> None:
     ripening(diary)
     diary.does("Content Downloaded", content="whitepaper-cost")  # the third: the oldest no longer counts

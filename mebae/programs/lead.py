@@ -329,7 +329,10 @@ def _mails(found: LeadReport, zone: str, console: Console) -> None:
         reason = f" ({one.reason})" if one.reason else ""
         again = f", next try {local(one.next_at, zone)}" if one.status == "postponed" and one.next_at else ""
         whom = " to sales" if one.kind == "sales" else ""
-        rows.append((quiet(local(one.at, zone)), Text(f"{one.mail}{whom}"), Text(f"{one.status}{reason}{again}"), quiet(one.scenario)))
+        moments = (("opened", one.opened_at), ("clicked", one.clicked_at), ("bounced", one.bounced_at))
+        since = "".join(f", {what}" for what, at in moments if at is not None)
+        fate = Text(f"{one.status}{reason}{again}{since}")
+        rows.append((quiet(local(one.at, zone)), Text(f"{one.mail}{whom}"), fate, quiet(one.scenario)))
     section(console, "Mails", grid(rows) if rows else quiet("none"))
 
 

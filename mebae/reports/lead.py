@@ -348,6 +348,7 @@ def _mails(session: Session, lead_id: int) -> list[MailTold]:
         MailTold(
             mail=row.mail, kind=row.kind, scenario=row.scope, step=row.step, status=row.status, reason=row.reason,
             language=row.language, at=row.sent_at or row.data_at or row.claimed_at, next_at=row.next_at,
+            opened_at=row.opened_at, clicked_at=row.clicked_at, bounced_at=row.bounced_at,
         )
         for row in session.exec(query)
     ]  # fmt: skip

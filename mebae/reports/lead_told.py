@@ -183,6 +183,10 @@ class MailTold(Told):
     language: str | None
     at: datetime | None
     next_at: datetime | None
+    opened_at: datetime | None
+    """The first time that a person opened it, as far as one can tell."""
+    clicked_at: datetime | None
+    bounced_at: datetime | None
 
 
 class EventTold(Told):
