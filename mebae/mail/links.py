@@ -27,8 +27,6 @@ _BODY = re.compile(r'<body(?:\s+[^\s=>]+="[^"]*")*\s*>')
 _HREF = re.compile(r'(?<=\shref=")[^"]*')
 _MARK = re.compile(rf'\s{UNTRACKED}="[^"]*"')
 _PAGES = ("unsubscribe_url", "preferences_url", "view_url")
-_PLAIN = re.compile(r"https?://[a-z0-9.:-]+(?:/[A-Za-z0-9/._~?&=-]*)?")
-"""What Markdown leaves as it is."""
 _PROGRAM = re.compile(r"(?:javascript|vbscript|data|file):", re.IGNORECASE)
 _HIDDEN = "display:none;max-height:0;max-width:0;overflow:hidden;mso-hide:all"
 
@@ -87,7 +85,7 @@ def harmless(target: str) -> str:
 def our_pages(values: Mapping[str, object]) -> frozenset[str]:
     """The addresses that lead back to us, as they look in a mail."""
     known = [value for name in _PAGES if isinstance(value := values.get(name), str)]
-    return frozenset([*known, *(normal_link(value) for value in known if not _PLAIN.fullmatch(value))])
+    return frozenset([*known, *map(normal_link, known)])
 
 
 def place_links(page: str, links: Links) -> str:

@@ -19,7 +19,12 @@ from markdown_it.rules_inline.state_inline import Delimiter
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
-_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+_ESCAPED = {code: f"\\{chr(code)}" for code in range(0x21, 0x7F) if not chr(code).isalnum()}
+_PLAIN = re.compile(
+    r"https?://[a-z0-9](?:[a-z0-9-]{0,60}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,60}[a-z0-9])?){0,3}(?::[0-9]{1,5})?"
+    r"(?:/[A-Za-z0-9/._~?&=-]*)?"
+)
+"""An address that stays as it is."""
 
 
 def shown(value: str) -> str:
@@ -37,7 +42,7 @@ def escape_markdown(value: str) -> str:
     >>> escape_markdown("*x* <b> [a](javascript:alert)")
     '\\\\*x\\\\* \\\\<b\\\\> \\\\[a\\\\]\\\\(javascript\\\\:alert\\\\)'
     """
-    return _PUNCTUATION.sub(r"\\\1", shown(value))
+    return shown(value).translate(_ESCAPED)
 
 
 def to_html(markdown: str) -> str:
@@ -52,7 +57,7 @@ def normal_link(address: str) -> str:
     >>> normal_link("https://example.com/白書")
     'https://example.com/%E7%99%BD%E6%9B%B8'
     """
-    return _parser().normalizeLink(address)
+    return address if _PLAIN.fullmatch(address) else _parser().normalizeLink(address)
 
 
 @cache

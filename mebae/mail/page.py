@@ -19,6 +19,9 @@ from inscriptis.model.tag import CustomHtmlTagHandlerMapping
 from mebae.mail.links import UNTRACKED, Links
 from mebae.mail.templating import BrokenMail
 
+RULE = "―" * 12
+"""A line across, in text."""
+
 _HIDDEN = re.compile(r"(?:^|;)\s*display\s*:\s*none\b", re.IGNORECASE)
 
 
@@ -51,7 +54,6 @@ def _text_config() -> ParserConfig:
     css = dict(CSS_PROFILES["strict"])
     # Inscriptis writes on this element: shared, it would mix the mails of two threads.
     css["body"] = HtmlElement(display=Display.inline)
-    css["hr"] = HtmlElement(display=Display.block, margin_before=1, margin_after=1, prefix="―" * 12)
     links = CustomHtmlTagHandlerMapping(start_tag_mapping={"a": _link_opens}, end_tag_mapping={"a": _link_closes})
     return ParserConfig(css=css, display_links=True, custom_html_tag_handler_mapping=links)
 
@@ -81,6 +83,8 @@ def html_to_text(page: str, links: Links | None = None) -> str:
     ):
         if not element.xpath("ancestor-or-self::table[1][not(@role='presentation')]"):
             element.tag = "div"
+    for line in tree.xpath("//hr"):
+        line.tag, line.text = "p", RULE
     for link in tree.xpath("//a[@href]"):
         _show_address(link, links or Links(None, ()))
     for element in tree.iter():

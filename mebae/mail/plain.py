@@ -10,11 +10,9 @@ from markupsafe import escape
 
 from mebae.mail.links import Links
 from mebae.mail.markdown import to_html
-from mebae.mail.page import html_to_text
+from mebae.mail.page import RULE, html_to_text
 from mebae.mail.source import MailSource
 from mebae.mail.templating import fill, filled_block
-
-RULE = "―" * 12
 
 _ADDRESS = re.compile(r"""<(?P<marked>https?://[!-~]+?)\s+"untracked">|(?P<bare>https?://[!-;=?-~]+)""", re.IGNORECASE)
 """`<https://example.com/rules "untracked">`, or an address as it stands. Japanese text ends one."""

@@ -48,6 +48,7 @@ ENCODED = re.compile(
 TAG = re.compile(r"""<[A-Za-z/!](?:[^>"']|"[^"]*"|'[^']*')*>""")
 QUOTED = re.compile(r""""[^"]*"|'[^']*'""")
 """Of a tag."""
+_LANGUAGE = re.compile(r"[a-z]{2}(?:-[A-Z]{2})?")
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
 
 # What emphasis and line breaks have beside them, also through a link's brackets and at the beginning of a line.
@@ -88,6 +89,8 @@ class Recorder:
             raise Unsafe("a private character")
         literal = escape(words)
         if not words or len(words) > LONGEST or words != words.strip() or not words.replace("\u3000", "").isprintable():
+            return literal
+        if _LANGUAGE.fullmatch(words):  # few, and mostly in `lang`, where styles look at it
             return literal
         return self._slot(words, str(literal), _NEUTRAL, _NEUTRAL)
 
