@@ -31,6 +31,8 @@ bounces = typer.Typer(
 commands.add_typer(bounces, name="bounces")
 sending = typer.Typer(help="Whether marketing mail goes out at all, and how its name is.", no_args_is_help=True)
 commands.add_typer(sending, name="sending")
+mails = typer.Typer(help="Mails of which nobody can say whether they went out.", no_args_is_help=True)
+commands.add_typer(mails, name="mails")
 one_lead = typer.Typer(help="What is known of one lead.", no_args_is_help=True)
 commands.add_typer(one_lead, name="lead")
 segments = typer.Typer(help="Saved conditions on leads, and who is in them.", invoke_without_command=True)
@@ -516,6 +518,32 @@ def suppressions_export(file: Annotated[Path, typer.Argument(help="The file to w
     from mebae.programs.suppressions import export_suppressions
 
     export_suppressions(file)
+
+
+@mails.command("unknown")
+def mails_unknown(
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Lists the mails whose fate is unknown: the line broke, or the worker died, after the first byte and before the answer."""
+    from mebae.programs.unknown_mails import list_unknown
+
+    list_unknown(limit=limit, as_json=as_json)
+
+
+@mails.command("settle")
+def mails_settle(
+    ids: Annotated[list[int], typer.Argument(help="As `mebae mails unknown` shows them.")],
+    sent: Annotated[bool, typer.Option("--sent", help="It went out: the mail server's log, or the lead, says so.")] = False,
+    send_again: Annotated[
+        bool, typer.Option("--send-again", help="Send it now, under the same Message-ID, if the gate lets it. It may arrive twice.")
+    ] = False,
+) -> None:
+    """Settles mails whose fate is unknown, once a person knows it or decides."""
+    from mebae.programs.unknown_mails import settle
+
+    if not settle(ids, sent=sent, send_again=send_again):
+        raise typer.Exit(1)
 
 
 @quarantine.command("list")

@@ -86,10 +86,15 @@ class Concluded(NamedTuple):
 # The moves -----------------------------------------------------------------------------------------------------------
 
 
-def take_up(held: Held, *, mark: int, policy: Policy, now: datetime) -> Move:
-    """A new attempt asks for the mail: claimed, or unknown after one that died in `data`; empty where all is said of it."""
+def take_up(held: Held, *, mark: int, policy: Policy, now: datetime, by_hand: bool = False) -> Move:
+    """A new attempt asks for the mail: claimed, or unknown after one that died in `data`; empty where all is said of it.
+
+    `by_hand`: a person wants it sent again although nobody knows whether it went out.
+    """
     reason = held.reason
     match held.status:
+        case DeliveryStatus.UNKNOWN | DeliveryStatus.DATA if by_hand:
+            reason = RETRIED
         case DeliveryStatus.DATA:
             if policy == "hold" or reason == RETRIED:
                 return {"status": DeliveryStatus.UNKNOWN, "reason": DIED}

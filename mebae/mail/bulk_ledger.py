@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlmodel import Session, col, select
 
@@ -14,7 +14,7 @@ from mebae.clock import WorldClock
 from mebae.gate import PAUSED_FOR, Gate, Moment
 from mebae.journey import PAUSED, Exited, Postponed, Refused
 from mebae.ledger import Fate
-from mebae.mail.composing import Composed, Letter, Texts, marketing_letter, texts_of
+from mebae.mail.composing import Composed, Letter, Texts, catalogue_values, marketing_letter, texts_of
 from mebae.mail.message import broadcast_message_id
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.standard_headers import automatic
@@ -72,6 +72,8 @@ class Taken:
     texts: Texts
     content: BulkContent
     claimed_at: datetime
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the content catalogue, for mails that name them."""
 
     def letter(self, settings: MailSettings) -> Letter:
         headers = (
@@ -81,7 +83,7 @@ class Taken:
         )
         return marketing_letter(
             self.texts, self.lead, self.company, self.row.id, self.row.message_id, settings, entry={},
-            scope=(self.content.scope, self.content.title), headers=headers, now=self.claimed_at,
+            scope=(self.content.scope, self.content.title), headers=headers, now=self.claimed_at, more=self.more,
         )  # fmt: skip
 
 
@@ -138,7 +140,14 @@ class BulkLedger:
         asked = [(lead, attempts[lead.id]) for lead in leads if lead.id in attempts]
         may, refused = self._ask(session, asked, "claim", now)
         companies = _companies(session, [lead for lead, _ in may])
-        taken = [Taken(row, lead, companies.get(lead.company_id or 0), texts, content, now) for lead, row in may]
+        catalogue = self._settings.rules.catalogue
+        taken = [
+            Taken(
+                row, lead, companies.get(lead.company_id or 0), texts, content, now,
+                catalogue_values(session, lead, texts, catalogue, now),
+            )
+            for lead, row in may
+        ]  # fmt: skip
         return Slice(taken, stands + refused)
 
     def _taken_up(

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlmodel import Session, col, select
 
+from mebae.content import Piece
 from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
 from mebae.mail.dkim import DkimSigner
 from mebae.mail.message import build
@@ -95,8 +96,9 @@ class Composed:
     """What must stand in the table of links before the message is out."""
 
 
-class Texts(NamedTuple):
-    """The published texts of one mail, and what it is laid out by."""
+@dataclass(frozen=True)
+class Texts:
+    """The published texts of one mail, and what it is laid out by. What is asked for each lead is worked out once a language."""
 
     where: str
     sources: Mapping[str, tuple[str, str]]
@@ -104,18 +106,34 @@ class Texts(NamedTuple):
     shared: Shared
     languages: Sequence[str] = LANGUAGES
     """What a lead gets whose own language has no text."""
+    _chosen: dict[str, tuple[str, str, str]] = field(default_factory=dict, repr=False)
+    _topics: dict[str, str] = field(default_factory=dict, repr=False)
+    _shown: dict[str, str] = field(default_factory=dict, repr=False)
 
     def chosen(self, lead: Lead) -> tuple[str, str, str]:
         """The variant for a lead: its language, hash and source."""
-        language = choose_language(list(self.sources), lead.language, self.languages)
-        return language, *self.sources[language]
+        if lead.language not in self._chosen:
+            language = choose_language(list(self.sources), lead.language, self.languages)
+            self._chosen[lead.language] = language, *self.sources[language]
+        return self._chosen[lead.language]
 
     def topic(self, lead: Lead) -> str:
         """Of the variant for a lead; "" where it has none, or cannot be read (then it is not sent)."""
-        try:
-            return parse_mail(self.chosen(lead)[2], self.where).topic
-        except BrokenMail:
-            return ""
+        _, hash, source = self.chosen(lead)
+        if hash not in self._topics:
+            try:
+                self._topics[hash] = parse_mail(source, self.where).topic
+            except BrokenMail:
+                self._topics[hash] = ""
+        return self._topics[hash]
+
+    def shown(self, lead: Lead) -> str:
+        """The source of the variant for a lead, with the blocks that it shows."""
+        if lead.language not in self._shown:
+            language, _, source = self.chosen(lead)
+            blocks = self.shared.blocks_for(language or lead.language, self.languages)
+            self._shown[lead.language] = with_blocks_shown(source, blocks)
+        return self._shown[lead.language]
 
 
 def texts_of(session: Session, scope: str, mail: str, languages: Sequence[str] = LANGUAGES) -> Texts:
@@ -131,16 +149,23 @@ def letter_for_lead(
 ) -> Letter:
     """A scenario's mail in the lead's language. Raises `BrokenMail` where no text was ever published."""
     texts = texts_of(session, place.graph.scenario, delivery.mail, settings.rules.languages)
-    language, delivery.text_hash, source = texts.chosen(place.lead)
+    language, delivery.text_hash, _ = texts.chosen(place.lead)
     delivery.language = language
     assert delivery.id is not None
     company = session.get(Company, place.lead.company_id) if place.lead.company_id is not None else None
-    source = with_blocks_shown(source, texts.shared.blocks_for(language or place.lead.language, texts.languages))
-    more = recommended(session, place.lead, settings.rules.catalogue, source, language, now, about=delivery.piece)
+    more = catalogue_values(session, place.lead, texts, settings.rules.catalogue, now, about=delivery.piece)
     return marketing_letter(
         texts, place.lead, company, delivery.id, delivery.message_id, settings, entry=place.entry, more=more,
         scope=(place.graph.scenario, place.graph.title), headers=_headers(place, delivery, settings), now=now,
     )  # fmt: skip
+
+
+def catalogue_values(
+    session: Session, lead: Lead, texts: Texts, pieces: Sequence[Piece], now: datetime, *, about: str | None = None
+) -> dict[str, Any]:
+    """What a mail says of the content catalogue, if it does. `about`: the piece that was chosen for it."""
+    language, _, _ = texts.chosen(lead)
+    return recommended(session, lead, pieces, texts.shown(lead), language, now, about=about)
 
 
 def marketing_letter(

@@ -79,10 +79,16 @@ LEDGER: Mapping[str, Words] = {
     ),
     "attempt-died-in-data": Words(
         "a worker died after the first byte, so nobody can say whether it arrived",
-        "it is not sent again by itself; MEBAE_UNKNOWN_MAIL=retry would send such a mail once more",
+        "it is not sent again by itself: mebae mails unknown lists it, mebae mails settle settles it",
     ),
     "retried-after-unknown": Words("it was sent once more, as nobody could say whether it had arrived"),
-    "ended": Words("the journey was ended meanwhile"),
+    "settled-by-hand": Words("nobody could say whether it had arrived; a person found that it did"),
+    "ended": Words("the journey or broadcast ended meanwhile"),
+    "from-not-aligned": Words(
+        "the mail's from: is of another organisation than the sender, and receivers would drop it",
+        "an address of MEBAE_SENDER_EMAIL's domain in the mail's from:",
+    ),
+    "unexpected": Words("a fault in Mebae itself, for this lead alone", "the worker's log says where; please report it"),
 }  # fmt: skip
 """Each further code of a delivery."""
 
