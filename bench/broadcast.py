@@ -1,7 +1,8 @@
 """A broadcast to many leads: does the worker's memory stay flat? `python -m bench.broadcast [LEADS] [--postgres]`.
 
 The whole way: a real Temporal, a worker of its own, the gate and the ledger, a sample mail with its layout, a local sink.
-Says how far it is, mails a second, and the worker's resident memory; at the end the slope of that over the run.
+Says how far it is, mails a second, and the worker's resident memory; at the end the slope of that over the run, and whether a
+mail costs more the longer it runs.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Sample(NamedTuple):
     done: int
     resident: float
     """MB."""
+    cpu: float
+    """Seconds of the worker's, so far: other work on the machine does not count."""
 
 
 def prepare(database: Database, count: int) -> None:
@@ -100,7 +103,7 @@ async def measure(url: str, folder: Path, count: int) -> list[Sample]:
                         await asyncio.sleep(1)
                         now = await database.read(lambda session: session.get_one(Broadcast, row.id))
                         seconds = time.perf_counter() - began
-                        samples.append(Sample(seconds, done(now.counts), _resident(worker.pid)))
+                        samples.append(Sample(seconds, done(now.counts), *_of(worker.pid)))
                         _say(now.counts, samples)
                         if now.status == "done":
                             break
@@ -119,10 +122,14 @@ async def measure(url: str, folder: Path, count: int) -> list[Sample]:
 def report(samples: list[Sample], count: int, kind: str) -> None:
     judged = [one for one in samples if one.done >= WARM * count]
     slope, _ = statistics.linear_regression([one.done / 10_000 for one in judged], [one.resident for one in judged])
+    middle = next(one for one in judged if one.done >= count * (1 + WARM) / 2)
+    halves = [1000 * (b.cpu - a.cpu) / (b.done - a.done) for a, b in ((judged[0], middle), (middle, judged[-1]))]
     whole = samples[-1].seconds
     print(
-        f"{kind}: {count:,} leads in {whole:.0f} s, {count / whole:.0f} mails/s; the worker's memory {judged[0].resident:.0f} MB at "
-        f"{WARM:.0%}, {judged[-1].resident:.0f} MB at the end, {slope:+.2f} MB for each 10,000 leads"
+        f"{kind}: {count:,} leads in {whole:.0f} s, {count / whole:.0f} mails/s\n"
+        f"the worker's memory: {judged[0].resident:.0f} MB at {WARM:.0%}, {judged[-1].resident:.0f} MB at the end, "
+        f"{slope:+.2f} MB for each 10,000 leads\n"
+        f"its CPU time: {halves[0]:.2f} ms a mail in the first half after that, {halves[1]:.2f} ms in the second"
     )
 
 
@@ -132,9 +139,11 @@ def _say(counts: dict[str, int], samples: list[Sample]) -> None:
     print(f"\r{bar(counts, 30)}  {last.done:,}  {rate:,.0f}/s  {last.resident:.0f} MB ", end="", flush=True)
 
 
-def _resident(pid: int) -> float:
+def _of(pid: int) -> tuple[float, float]:
+    """A process's resident memory in MB, and its CPU time in seconds."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def _settings(url: str, folder: Path, smtp: int, temporal: str) -> dict[str, str]:

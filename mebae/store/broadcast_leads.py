@@ -5,6 +5,7 @@ Conditions are asked in SQL, for each page anew: who has left the segment meanwh
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -175,13 +176,13 @@ def due_now(session: Session, run: int, why: str, now: datetime) -> None:
 
 def tally(session: Session, run: int, ids: Sequence[int] | None = None) -> dict[tuple[str, str | None], int]:
     """How many deliveries there are by status and reason: of the whole run, or of some leads."""
-    query = columns(col(Delivery.status), col(Delivery.reason), func.count()).where(col(Delivery.broadcast_id) == run)
+    status, reason = col(Delivery.status), col(Delivery.reason)
     if ids is not None:
-        query = query.where(col(Delivery.lead_id).in_(ids))
-    return {
-        (status, reason): many
-        for status, reason, many in session.execute(query.group_by(col(Delivery.status), col(Delivery.reason)))
-    }
+        # Not grouped in SQL: for that SQLite would rather go through the whole run.
+        query = columns(status, reason).where(col(Delivery.broadcast_id) == run, col(Delivery.lead_id).in_(ids))
+        return dict(Counter((status, reason) for status, reason in session.execute(query)))
+    whole = columns(status, reason, func.count()).where(col(Delivery.broadcast_id) == run).group_by(status, reason)
+    return {(status, reason): many for status, reason, many in session.execute(whole)}
 
 
 def tried(session: Session, run: int, variants: Sequence[str]) -> dict[str, Tried]:
