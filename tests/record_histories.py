@@ -1,4 +1,4 @@
-"""Records open journeys, one at each kind of wait: `python -m tests.record_histories`.
+"""Records open journeys and broadcasts, one at each kind of wait: `python -m tests.record_histories [NAME…]`.
 
 Run it once for a new kind of wait, and commit the file. Never record an old one again to make `test_replay.py` pass:
 a history that no longer replays is a journey of a user that would get stuck.
@@ -7,9 +7,14 @@ a history that no longer replays is a journey of a user that would get stuck.
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from sqlmodel import Session
+from temporalio.client import WorkflowHandle
 
 from mebae import contracts
 from mebae.authoring import (
@@ -35,10 +40,17 @@ from mebae.authoring import (
     wait_until,
     when,
 )
+from mebae.broadcast_opening import request_run
+from mebae.broadcast_sender import start_run
+from mebae.broadcasts import Ab, BroadcastPlan, Variant
+from mebae.mail.publishing import publish_layouts, publish_mails
+from mebae.recurring import EveryMonth
 from mebae.store.database import Database
 from mebae.store.migrate import migrate
 from mebae.store.tables import JourneyRow
-from tests.house import FAST, House, house
+from mebae.timing import Duration
+from tests.broadcasts import plan
+from tests.house import FAST, LAYOUT, MAIL, House, house
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -153,18 +165,76 @@ STORIES: list[Story] = [
 ]  # fmt: skip
 
 
-async def record() -> None:
-    for story in STORIES:
+async def broadcast_in_its_test(mebae: House) -> WorkflowHandle[Any, Any]:
+    """It was paused and resumed, and waits for the end of its A/B test."""
+    test = Ab(variants=(Variant(id="a", mail="news"), Variant(id="b", mail="short")), share=50, after=Duration(days=300))
+    handle = await _broadcast(mebae, plan(ab=test))
+    await _rests(handle, "test")
+    await handle.execute_update(contracts.PAUSE)
+    await handle.execute_update(contracts.RESUME)
+    await _rests(handle, "test")
+    return handle
+
+
+async def broadcast_paused(mebae: House) -> WorkflowHandle[Any, Any]:
+    """By local time, in the middle of its zones."""
+    when = EveryMonth(day=1, at="10:00")
+    handle = await _broadcast(mebae, plan(schedule=when, local_time=True, give_up_after=Duration(days=300)))
+    await _rests(handle, "zone")
+    await handle.execute_update(contracts.PAUSE)
+    return handle
+
+
+async def broadcast_continued_as_new(mebae: House) -> WorkflowHandle[Any, Any]:
+    """Its mails find no mail server, again and again."""
+    mebae.relay.at_rcpt = lambda _to: "451 4.7.1 greylisted"
+    handle = await _broadcast(mebae, plan(give_up_after=Duration(days=3000)))
+    await _rests(handle, "mail-server-unavailable")
+    for _ in range(12):
+        await handle.execute_update(contracts.PAUSE)
+        await handle.execute_update(contracts.RESUME)
+    await _rests(handle, "late")
+    return handle
+
+
+async def _broadcast(mebae: House, written: BroadcastPlan) -> WorkflowHandle[Any, Any]:
+    def publish(session: Session) -> None:
+        texts = {(name, ""): MAIL.format(name=name) for name in ("news", "short")}
+        publish_mails(session, written.broadcast, texts, mebae.now())
+        publish_layouts(session, {"default": LAYOUT}, mebae.now())
+
+    for number in range(8):
+        await mebae.lead(f"{number}@aoba.example")
+    await mebae.database.write(publish)
+    row = await mebae.database.write(request_run, written, "the-command", mebae.now())
+    await start_run(mebae.client, row, mebae.clock)
+    return mebae.client.get_workflow_handle(row.workflow_id)
+
+
+async def _rests(handle: WorkflowHandle[Any, Any], why: str) -> None:
+    async with asyncio.timeout(30):
+        while (await handle.query(contracts.WHERE))["why"] != why:
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.3)
+
+
+BROADCASTS = [broadcast_in_its_test, broadcast_paused, broadcast_continued_as_new]
+
+
+async def record(names: Sequence[str]) -> None:
+    for story in (*STORIES, *BROADCASTS):
+        if names and story.__name__ not in names:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             url = f"sqlite:///{folder}/mebae.db"
             migrate(url)
             database = Database(url)
             async with house(database, speed=FAST) as mebae:
-                row = await story(mebae)
-                if story is not paused:
-                    await mebae.quiet(row)
+                found = await story(mebae)
+                if isinstance(found, JourneyRow) and story is not paused:
+                    await mebae.quiet(found)
                 await asyncio.sleep(0.3)
-                handle = mebae.handle(row)
+                handle = mebae.handle(found) if isinstance(found, JourneyRow) else found
                 history = await handle.fetch_history()
                 (HISTORIES / f"{story.__name__}.json").write_text(history.to_json() + "\n")
                 print(f"{story.__name__}: {len(history.events)} events")
@@ -173,4 +243,4 @@ async def record() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(record())
+    asyncio.run(record(sys.argv[1:]))

@@ -14,6 +14,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from workflows.broadcast import BroadcastWorkflow
 from workflows.journey import JourneyWorkflow
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
@@ -21,7 +22,7 @@ HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 
 async def replay(path: Path) -> None:
     replayer = Replayer(
-        workflows=[JourneyWorkflow],
+        workflows=[JourneyWorkflow, BroadcastWorkflow],
         data_converter=pydantic_data_converter,
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_all_modules()
@@ -33,7 +34,7 @@ async def replay(path: Path) -> None:
 def test_there_is_one_at_each_kind_of_wait() -> None:
     assert {path.stem for path in HISTORIES} >= {
         "at_a_wait", "at_a_second_wait", "at_a_wait_for", "at_a_wait_until", "postponed", "paused", "resumed",
-        "continued_as_new",
+        "continued_as_new", "broadcast_in_its_test", "broadcast_paused", "broadcast_continued_as_new",
     }  # fmt: skip
 
 
