@@ -24,13 +24,11 @@ from activities.registered import REGISTERED, RegisteredActivities
 from activities.sweeps import SweepActivities
 from mebae import contracts, wiring
 from mebae.applier import Applier
-from mebae.beside import load_beside
 from mebae.broadcast_schedules import ensure_broadcast_schedules
 from mebae.broadcast_sender import BroadcastSender
-from mebae.broadcasts_loading import load_broadcasts
+from mebae.files import read_files
 from mebae.handover_sender import HandoverSender
 from mebae.judging import Judge
-from mebae.loading import load_all
 from mebae.logs import configure_logging
 from mebae.mail.transport import Transport, look_for_mail_server
 from mebae.mail.wiring import bulk_mailer, mail_settings, transport_of
@@ -56,9 +54,7 @@ GRACE = timedelta(seconds=5)
 
 async def run(settings: Settings, ready_file: Path | None) -> None:
     """Runs until cancelled."""
-    loaded = load_all(settings.scenarios, activities=REGISTERED)
-    beside = load_beside(settings.scenarios)
-    broadcasts = load_broadcasts(settings.scenarios, beside)
+    loaded, broadcasts, beside = read_files(settings.scenarios, activities=REGISTERED)
     database = await wiring.open_database(settings)
     transport = transport_of(settings)
     try:

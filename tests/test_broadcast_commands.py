@@ -154,6 +154,15 @@ def test_a_send_is_recorded_once_while_temporal_is_away(project: Project) -> Non
     assert (row.cause, row.status, row.workflow_id) == ("command:april", "starting", f"broadcast/monthly-news/{row.id}")
 
 
+def test_who_edited_the_file_is_told_what_is_sent(project: Project) -> None:
+    project.publish()
+    assert "was edited" not in run("broadcasts", "send", "monthly-news", "--dry-run")
+    project.write(WRITTEN.replace("holdout=20", "holdout=30"))
+    said = run("broadcasts", "send", "monthly-news", "--dry-run")
+    assert "its file was edited since the worker started" in said
+    assert "20 percent are held out" in said
+
+
 def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(project: Project) -> None:
     assert "start the worker once" in run("broadcasts", "send", "monthly-news", "--dry-run", code=1)
     project.publish()

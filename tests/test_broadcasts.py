@@ -30,6 +30,7 @@ from mebae.broadcasts_language import (
 )
 from mebae.broadcasts_loading import LoadedBroadcast, find_broadcasts, load_broadcasts, with_subject
 from mebae.errors import AuthoringError, NotFound, ScenarioError
+from mebae.files import read_files
 from mebae.loading import find_scenarios
 from mebae.mail.publishing import mail_sources
 from mebae.mail.rendering import parse_mail
@@ -189,6 +190,23 @@ def test_a_name_that_a_scenario_has_is_taken(tmp_path: Path) -> None:
     (root / "scenarios" / "monthly_news").mkdir()
     (root / "scenarios" / "monthly_news" / "scenario.py").write_text("")
     assert any("a scenario is called 'monthly-news' too" in one for one in problems(root))
+
+
+def test_the_worker_is_told_of_scenarios_and_broadcasts_in_one_go(tmp_path: Path) -> None:
+    root = project(tmp_path, 'news = Broadcast("monthly-news", to=segment("hott"), mail="news")')
+    (root / "scenarios" / "hello").mkdir()
+    (root / "scenarios" / "hello" / "scenario.py").write_text(
+        "from mebae.authoring import *\nscenario = Scenario('hello', enters_on=created(), steps=[send('helo')])\n"
+    )
+    with pytest.raises(ScenarioError) as refused:
+        read_files(root)
+    said = str(refused.value)
+    assert "hello/scenario.py" in said
+    assert "segment 'hott' not found" in said
+    project(root, 'news = Broadcast("monthly-news", to=segment("hot"), mail="news")')
+    (root / "scenarios" / "hello" / "helo.md").write_text(MAIL)
+    found = read_files(root)
+    assert ([one.graph.scenario for one in found.scenarios], len(found.broadcasts)) == (["hello"], 1)
 
 
 def test_variants_are_there_in_the_same_languages(tmp_path: Path) -> None:

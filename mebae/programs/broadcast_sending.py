@@ -20,12 +20,13 @@ from mebae.broadcast_foretelling import Foretold, foretell
 from mebae.broadcast_opening import request_run
 from mebae.broadcast_sender import start_run
 from mebae.broadcasts import BroadcastPlan
-from mebae.errors import BadInput, NotFound
+from mebae.errors import BadInput, NotFound, ScenarioError
 from mebae.gating import GateRules
 from mebae.mail.composing import texts_of
 from mebae.mail.legal import lacking
 from mebae.mail.rendering import choose_language, parse_mail
 from mebae.mail.wiring import mail_settings
+from mebae.programs.broadcasts import written_plans
 from mebae.programs.operating import operate
 from mebae.programs.screen import local, screen
 from mebae.settings import Settings
@@ -46,6 +47,11 @@ def send_broadcast(
     console = screen()
     try:
         plan = database.read_now(plan_to_send, broadcast)
+        if _edited(plan, settings):
+            console.print(
+                "[yellow]●[/] its file was edited since the worker started: this sends it as it was then",
+                soft_wrap=True,
+            )
         only = [database.read_now(_number, address) for address in to] or None
         asked = plan if only is None else BroadcastPlan.model_validate(plan.model_dump() | {"only": tuple(only)})
         if dry_run or not (yes or only is not None):
@@ -69,6 +75,15 @@ def send_broadcast(
         console.print(
             f"[yellow]●[/] run {row.id} of {broadcast} is recorded; Temporal does not answer, and the worker starts it when it does"
         )
+
+
+def _edited(plan: BroadcastPlan, settings: Settings) -> bool:
+    try:
+        return any(
+            one.broadcast == plan.broadcast and one.version != plan.version for one in written_plans(settings.scenarios)
+        )
+    except ScenarioError:
+        return True
 
 
 async def _start(row: Broadcast, settings: Settings) -> bool:
@@ -101,7 +116,7 @@ def foretold(session: Session, plan: BroadcastPlan, sources: dict[str, str], set
     topics = {language: parse_mail(source, plan.broadcast).topic for language, source in sources.items()}
 
     def topic_of(language: str | None) -> str:
-        return topics[choose_language(list(topics), language or "")]
+        return topics[choose_language(list(topics), language or "", mail.rules.languages)]
 
     return foretell(session, plan, topic_of, rules, settings.time_zone, wiring.world_now(settings))
 
