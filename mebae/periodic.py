@@ -69,6 +69,7 @@ def jobs(settings: Settings) -> dict[str, Job]:
     """Every job, by name."""
     from mebae.store import consents
     from mebae.store.mail_actions import forget_clients
+    from mebae.store.mail_reports import forget_unproven
     from mebae.store.scoring import refresh
     from mebae.store.visitors import purge
     from mebae.sweeping import sweep_segments
@@ -82,6 +83,7 @@ def jobs(settings: Settings) -> dict[str, Job]:
             "consents", "old records of consent that nobody needs any more", morning,
             repeated(partial(consents.purge, years=settings.consent_years), "removed"),
         ),
+        Job("reports", "what came back without proof, a month ago", morning, repeated(forget_unproven, "forgotten")),
         Job("visitors", "old visitors who never said who they are", morning, repeated(purge, "forgotten")),
     )
     return {job.name: job for job in all_of_them}

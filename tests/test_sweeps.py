@@ -663,6 +663,7 @@ async def test_every_job_runs_on_an_empty_database(database: Database, settings:
         "scores": "every 10 minutes",
         "clients": "daily at 06:00, Asia/Tokyo",
         "consents": "daily at 06:00, Asia/Tokyo",
+        "reports": "daily at 06:00, Asia/Tokyo",
         "visitors": "daily at 06:00, Asia/Tokyo",
     }
     assert isinstance(found["segments"].when, Daily)

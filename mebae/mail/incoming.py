@@ -25,8 +25,6 @@ from enum import StrEnum
 from typing import Any
 
 import structlog
-from sqlalchemy import func
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, or_, select
 
 from mebae.events import BY_VERB, IDENTIFIED
@@ -37,8 +35,9 @@ from mebae.mail.reputation import Counts, Verdict, judge_bounces, judge_complain
 from mebae.store import suppressions
 from mebae.store.database import Database, lock_lead
 from mebae.store.ingest import EventLog
+from mebae.store.mail_reports import is_one_too_many, keep
 from mebae.store.sending import BY_COMPLAINTS, recent, workspace
-from mebae.store.tables import Delivery, Event, Lead, MailReport
+from mebae.store.tables import Delivery, Event, Lead
 from mebae.tokens import Kind as TokenKind
 from mebae.tokens import Tokens
 from mebae.words import DeliveryKind, DeliveryStatus
@@ -48,12 +47,6 @@ log = structlog.get_logger()
 BOUNCED, COMPLAINED, AUTO_REPLIED = (BY_VERB[verb].name for verb in ("bounced", "complained", "auto_replied"))
 SETTLED = timedelta(days=5)
 """A mail of which nothing came back for so long was delivered: servers give up earlier (RFC 5321 §4.5.4.1)."""
-KEPT = 256 * 1024
-"""Bytes of a report that are kept; what it says stands at its beginning."""
-MOST_OF_ONE = 50
-"""Reports about one delivery that are taken. A token is in its recipient's hands, who must not fill the disk with it."""
-UNPROVEN_A_DAY = 1_000
-"""Reports without proof that are kept whole on one day; of more only that they came."""
 
 LOOK_AGAIN = 600.0
 """Seconds between two looks at the rate of hard bounces."""
@@ -128,9 +121,10 @@ def take_in(
     if delivery is None and report.kind in _SMALL_TALK and not strangers:
         return Taken(report.kind, Outcome.REFUSED)
     cause = f"{report.cause}:{about.delivery_id or '-'}"
-    if delivery is not None and _count(session, delivery) >= MOST_OF_ONE and not _known(session, cause):
-        return Taken(report.kind, Outcome.REFUSED, delivery=delivery.id)
-    kept = _keep(session, cause, report, about, None if lead is not None and lead.erased_at else raw, now)
+    if about.delivery_id is not None and is_one_too_many(session, about.delivery_id, cause):
+        return Taken(report.kind, Outcome.REFUSED, delivery=about.delivery_id)
+    whole = None if lead is not None and lead.erased_at is not None else raw
+    kept = keep(session, cause, report, whole, now, lead=about.lead_id, delivery=about.delivery_id)
     if kept is None:
         return Taken(report.kind, Outcome.DUPLICATE, report.reason, about.delivery_id)
     if lead is None or delivery is None:
@@ -360,35 +354,3 @@ def _whom(session: Session, report: Report, tokens: Tokens | None, now: datetime
     if named:
         return _About(session.exec(select(Lead.id).where(col(Lead.email).in_(named)).order_by(col(Lead.id))).first())
     return _About()
-
-
-# Keeping it ----------------------------------------------------------------------------------------------------------
-
-
-def _keep(session: Session, cause: str, report: Report, about: _About, raw: bytes | None, now: datetime) -> int | None:
-    """The new row's id; None if the report was taken before."""
-    if about.delivery_id is None and _unproven_today(session, now) >= UNPROVEN_A_DAY:
-        raw = None
-    any_insert: Any = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    row = {
-        "cause": cause, "delivery_id": about.delivery_id, "lead_id": about.lead_id, "kind": report.kind.value,
-        "status": report.status, "reason": report.reason.value if report.reason is not None else report.away,
-        "raw": raw[:KEPT] if raw is not None else None, "at": now,
-    }  # fmt: skip
-    statement = any_insert(MailReport).values(**row).on_conflict_do_nothing(index_elements=["cause"])
-    kept: int | None = session.execute(statement.returning(col(MailReport.id))).scalar()
-    return kept
-
-
-def _known(session: Session, cause: str) -> bool:
-    return session.exec(select(MailReport.id).where(MailReport.cause == cause)).first() is not None
-
-
-def _count(session: Session, delivery: Delivery) -> int:
-    return session.exec(select(func.count()).where(MailReport.delivery_id == delivery.id)).one()
-
-
-def _unproven_today(session: Session, now: datetime) -> int:
-    recently = col(MailReport.at) > now - timedelta(days=1)
-    some = select(MailReport.id).where(col(MailReport.delivery_id).is_(None), recently).limit(UNPROVEN_A_DAY)
-    return session.exec(select(func.count()).select_from(some.subquery())).one()

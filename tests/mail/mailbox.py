@@ -34,36 +34,49 @@ class Mailbox:
         return next(self._numbers)
 
     def lead(self, email: str = TO) -> int:
-        def work(session: Session) -> int:
-            lead = Lead(email=email, created_at=self.now, updated_at=self.now)
-            session.add(lead)
-            session.flush()
-            assert lead.id is not None
-            return lead.id
-
-        return self.database.write_now(work)
+        return self.database.write_now(self._lead, email)
 
     def sent(self, lead: int, *, mail: str = "thanks", at: datetime | None = None, **columns: Any) -> int:
         """A mail that the server took."""
-        when = at or self.now
+        return self.database.write_now(self._sent, lead, mail, at or self.now, columns)
 
-        def work(session: Session) -> int:
-            count = next(self._numbers)
-            values: dict[str, Any] = {
-                "kind": DeliveryKind.MARKETING, "scope": "whitepaper-followup", "mail": mail, "status": DeliveryStatus.SENT,
-                "message_id": f"<{count}.1.{count:020x}@mebae.example>", "sent_at": when, "data_at": when,
-            }  # fmt: skip
-            row = Delivery(lead_id=lead, **(values | columns))
-            session.add(row)
-            session.flush()
-            assert row.id is not None
-            return row.id
+    def people(self, count: int) -> list[int]:
+        """So many leads with a mail each; the deliveries."""
+
+        def work(session: Session) -> list[int]:
+            leads = [self._lead(session, f"lead{self.number()}@aoba.example") for _ in range(count)]
+            return [self._sent(session, lead, "thanks", self.now, {}) for lead in leads]
 
         return self.database.write_now(work)
 
+    def _lead(self, session: Session, email: str) -> int:
+        lead = Lead(email=email, created_at=self.now, updated_at=self.now)
+        session.add(lead)
+        session.flush()
+        assert lead.id is not None
+        return lead.id
+
+    def _sent(self, session: Session, lead: int, mail: str, at: datetime, columns: dict[str, Any]) -> int:
+        number = self.number()
+        values: dict[str, Any] = {
+            "kind": DeliveryKind.MARKETING, "scope": "whitepaper-followup", "mail": mail, "status": DeliveryStatus.SENT,
+            "message_id": f"<{number}.1.{number:020x}@mebae.example>", "sent_at": at, "data_at": at,
+        }  # fmt: skip
+        row = Delivery(lead_id=lead, **(values | columns))
+        session.add(row)
+        session.flush()
+        assert row.id is not None
+        return row.id
+
     def many_sent(self, lead: int, count: int) -> None:
         """So many mails that went out a moment ago."""
-        row: dict[str, Any] = {"lead_id": lead, "kind": "marketing", "mail": "news", "status": "sent", "sent_at": self.now}
+        row: dict[str, Any] = {
+            "lead_id": lead,
+            "kind": "marketing",
+            "mail": "news",
+            "status": "sent",
+            "sent_at": self.now,
+        }
         blank = Delivery(message_id="", **row).model_dump(exclude={"id", "message_id"})
         rows = [blank | {"message_id": f"<news.{number}@mebae.example>"} for number in range(count)]
         self.database.write_now(lambda session: session.execute(insert(Delivery), rows) and None)

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mebae.mail import incoming
 from mebae.mail.bounce_reasons import Reason
-from mebae.mail.incoming import KEPT, MOST_OF_ONE, Incoming, IncomingRules, Outcome
+from mebae.mail.incoming import Incoming, IncomingRules, Outcome
 from mebae.mail.reports import Kind
 from mebae.mail.reputation import Counts, judge_complaints
+from mebae.store import mail_reports
 from mebae.store.database import Database
+from mebae.store.mail_reports import KEPT, MOST_OF_ONE
 from mebae.store.sending import by_day, by_domain, pause_sending, recent, resume_sending
 from mebae.store.tables import Lead
 from mebae.words import DeliveryKind, DeliveryStatus
@@ -356,7 +357,7 @@ def test_of_a_large_report_the_beginning_is_kept(sqlite_database: Database) -> N
 def test_flood_without_proof_is_counted_and_not_hoarded(
     sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(incoming, "UNPROVEN_A_DAY", 3)
+    monkeypatch.setattr(mail_reports, "UNPROVEN_A_DAY", 3)
     box = Mailbox(sqlite_database)
     for number in range(4):
         box.incoming.take(
@@ -365,6 +366,18 @@ def test_flood_without_proof_is_counted_and_not_hoarded(
 
     kept = [report.raw is not None for report in box.reports()]
     assert kept == [True, True, True, False]
+
+
+def test_what_came_without_proof_is_forgotten_after_a_month(database: Database) -> None:
+    box = Mailbox(database)
+    delivery = box.sent(box.lead())
+    box.comes("forged-names-only-the-address", delivery)
+    box.comes("postfix-expired", delivery)
+
+    assert database.write_now(mail_reports.forget_unproven, NOW + 29 * DAY, 500) == 0
+    assert database.write_now(mail_reports.forget_unproven, NOW + 31 * DAY, 500) == 1
+    assert database.write_now(mail_reports.forget_unproven, NOW + 31 * DAY, 500) == 0
+    assert [report.raw is None for report in box.reports()] == [True, False]
 
 
 # Whose mail it was ---------------------------------------------------------------------------------------------------
