@@ -11,7 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mebae.mail import rendering
+from mebae.mail.publishing import block_files
 from mebae.mail.rendering import BrokenMail, Rendered, Shared, Tracking, parse_mail, render
+from mebae.mail.shared import blocks_of
 from tests.mail.test_rendering import LAYOUT, ROOT, mail, values
 
 OURS = {
@@ -72,7 +74,9 @@ PAGES = [
     "{{ block('sign', of=lead.name) }}\n\n{% for tag in lead.tags %}{{ block('sign', of=tag) }}{% endfor %}",
     "{{ block('sign', of=lead.name) | upper }} {{ block('sign', of=lead.company) ~ 'x' }}",
 ]
-SHARED = Shared({}, {"sign": {"": "**{{ given.of | default_to('名') }}**\n{{ lead.name }}\n[a](https://example.com/{{ given.of }})"}})
+SHARED = Shared({}, blocks_of(block_files(ROOT / "blocks")) | {
+    "sign": {"": "**{{ given.of | default_to('名') }}**\n{{ lead.name }}\n[a](https://example.com/{{ given.of }})"},
+})  # fmt: skip
 WORDS = st.one_of(
     st.sampled_from([
         "山田　太郎", "山田 太郎", "a", "1", "2026", "a*b*", "*a", "a*", "_", "**", "`", "a`b", "a|b", "|", "\\",
@@ -140,7 +144,7 @@ def test_the_fast_way_and_the_plain_way_write_the_same_bytes(
     assert fast == plain
 
 
-SHIPPED = sorted(ROOT.glob("*/*.md"))
+SHIPPED = sorted(path for path in ROOT.rglob("*.*.md") if path.parent.name != "blocks")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}-{path.name}")
@@ -160,9 +164,9 @@ def test_shipped_mails_take_the_fast_way(path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(rendering, "inline_css", plain_way)
     source = parse_mail(path.read_text(encoding="utf-8"), path.name)
     for name, company in (("山田 太郎", "株式会社芽生え"), ("Ann Lee", "A&B (Tokyo) Ltd."), (None, None)):
-        got: Rendered = render(
-            source, LAYOUTS[0], values(path.name.split(".")[1], {"title": "入門"}, name=name, company=company) | OURS
-        )
+        language = path.name.split(".")[1]
+        filled = values(language, {"title": "入門"}, name=name, company=company) | OURS
+        got: Rendered = render(source, LAYOUTS[0], filled, blocks=SHARED.blocks_for(language))
         assert name is None or name in got.text
 
 
