@@ -49,7 +49,8 @@ def mail_again(session: Session, delivery_id: int, settings: MailSettings, now: 
     # No image of one dot: who reads the page has opened the mail before, or a scanner has.
     tracking = Tracking(links.link, trap=links.trap) if links is not None else None
     mail = parse_mail(content.source, content.where)
-    rendered = render(mail, content.shared.layout_of(mail), content.values, blocks=content.blocks, tracking=tracking)
+    values = {**content.values, "view_url": None}  # it is there already
+    rendered = render(mail, content.shared.layout_of(mail), values, blocks=content.blocks, tracking=tracking)
     html = rendered.html or as_page(rendered.text, rendered.subject, delivery.language or lead.language)
     return Again(html, links.links if links is not None else {})
 

@@ -283,7 +283,10 @@ def published(site: MailSite, source: str) -> str:
 
     def write(session: Session) -> str:
         publish_mails(session, "trial", {("thanks", ""): source}, SENT)
-        layout = '<html><body>{{ body }}<a href="{{ unsubscribe_url }}">stop</a></body></html>'
+        layout = (
+            '<html><body>{% if view_url %}<a href="{{ view_url }}">view</a>{% endif %}{{ body }}'
+            '<a href="{{ unsubscribe_url }}">stop</a></body></html>'
+        )
         publish_layouts(session, {"default": layout}, SENT)
         session.flush()
         return session.exec(select(PublishedMail.hash).where(PublishedMail.mail == "thanks")).one()
