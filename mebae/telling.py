@@ -26,6 +26,8 @@ log = structlog.get_logger()
 
 AT_ONCE = 8
 """Tellings of one channel under way at once."""
+ATTEMPT = 60.0
+"""Seconds that one attempt may take."""
 LEASE = timedelta(seconds=90)
 """For how long a telling is in the hands of the teller that took it: longer than any attempt takes."""
 FIRST, MOST = timedelta(seconds=5), timedelta(minutes=15)
@@ -101,7 +103,10 @@ class Teller:
         machine = self._machine()
         now = self._clock.world(machine)
         try:
-            raw = await self._channels[channel].tell(message, now)
+            async with asyncio.timeout(ATTEMPT):
+                raw = await self._channels[channel].tell(message, now)
+        except TimeoutError:
+            await self._database.write(_later, message.id, "timeout", None, None, machine)
         except Dropped:
             await self._database.write(_close, message.id, "dropped", "nobody", None, now)
         except Permanent as no:

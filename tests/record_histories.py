@@ -20,10 +20,12 @@ from mebae import contracts
 from mebae.authoring import (
     Scenario,
     branch,
+    call_task,
     clicked,
     days,
     entry,
     go_to,
+    hand_to_sales,
     hours,
     lead,
     notify_sales,
@@ -43,6 +45,9 @@ from mebae.authoring import (
 from mebae.broadcast_opening import request_run
 from mebae.broadcast_sender import start_run
 from mebae.broadcasts import Ab, BroadcastPlan, Variant
+from mebae.calling import done
+from mebae.handing import Decision, decide
+from mebae.handover import Move
 from mebae.mail.publishing import publish_layouts, publish_mails
 from mebae.recurring import EveryMonth
 from mebae.store.database import Database
@@ -160,8 +165,46 @@ async def continued_as_new(mebae: House) -> JourneyRow:
     return row
 
 
+async def at_a_hand_over(mebae: House) -> JourneyRow:
+    """Accepted, on the way through that path, and back at the step; the scenario exits on what it waits for."""
+    graph = await mebae.publish(
+        Scenario(
+            "at-a-hand-over",
+            exits_when=lead.qualification == "sql",
+            steps=[
+                send("hello"),
+                hand_to_sales(
+                    "料金ページを閲覧", id="sales", accepted=[send("intro"), wait(hours(6)), go_to("sales")], sql=[send("thanks")]
+                ),
+                send("news"),
+            ],
+        )
+    )
+    row = await mebae.start(graph, await mebae.lead("g@aoba.example"))
+    await mebae.resting_at("sales")
+    said = Decision(Move.ACCEPT, "sales", "command")
+    await mebae.database.write(decide, 1, said, mebae.now(), "Asia/Tokyo", mebae.settings.calendar())
+    await mebae.resting_at("intro/wait")
+    await mebae.resting_at("sales")
+    return row
+
+
+async def at_a_call(mebae: House) -> JourneyRow:
+    """Nobody answered the telephone, so it is asked for a second time."""
+    graph = await mebae.publish(
+        Scenario("at-a-call", steps=[call_task("面談希望", id="call", within=days(300), no_answer=[wait(hours(12)), go_to("call")])])
+    )
+    row = await mebae.start(graph, await mebae.lead("h@aoba.example"))
+    await mebae.resting_at("call")
+    await mebae.database.write(done, 1, "no_answer", by="sales", how="command", now=mebae.now())
+    await mebae.resting_at("call/wait")
+    await mebae.resting_at("call")
+    return row
+
+
 STORIES: list[Story] = [
-    at_a_wait, at_a_second_wait, at_a_wait_for, at_a_wait_until, postponed, paused, resumed, continued_as_new,
+    at_a_wait, at_a_second_wait, at_a_wait_for, at_a_wait_until, postponed, paused, resumed, continued_as_new, at_a_hand_over,
+    at_a_call,
 ]  # fmt: skip
 
 
@@ -238,6 +281,9 @@ async def record(names: Sequence[str]) -> None:
                 history = await handle.fetch_history()
                 (HISTORIES / f"{story.__name__}.json").write_text(history.to_json() + "\n")
                 print(f"{story.__name__}: {len(history.events)} events")
+                if story is at_a_hand_over:
+                    clock = await mebae.client.get_workflow_handle(contracts.handover_id(1)).fetch_history()
+                    (HISTORIES / "handover.json").write_text(clock.to_json() + "\n")
             database.close()
     await asyncio.sleep(0.2)
 

@@ -15,6 +15,7 @@ from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from workflows.broadcast import BroadcastWorkflow
+from workflows.handover import HandoverWorkflow
 from workflows.journey import JourneyWorkflow
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
@@ -22,7 +23,7 @@ HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 
 async def replay(path: Path) -> None:
     replayer = Replayer(
-        workflows=[JourneyWorkflow, BroadcastWorkflow],
+        workflows=[JourneyWorkflow, BroadcastWorkflow, HandoverWorkflow],
         data_converter=pydantic_data_converter,
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_all_modules()
@@ -35,6 +36,7 @@ def test_there_is_one_at_each_kind_of_wait() -> None:
     assert {path.stem for path in HISTORIES} >= {
         "at_a_wait", "at_a_second_wait", "at_a_wait_for", "at_a_wait_until", "postponed", "paused", "resumed",
         "continued_as_new", "broadcast_in_its_test", "broadcast_paused", "broadcast_continued_as_new",
+        "at_a_hand_over", "at_a_call", "handover",
     }  # fmt: skip
 
 
