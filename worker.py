@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from temporalio.client import Client
@@ -108,52 +109,32 @@ def workers(
     registered = RegisteredActivities(database, setting, REGISTERED)
     mail = MailActivities(database, transport, setting, mail_settings(settings, rules))
     broadcasts = BroadcastActivities(database, bulk_mailer(database, transport, settings, rules), *setting)
+    # The sandbox guards against workflow code that is not deterministic. Ours are thin drivers of what is decided elsewhere,
+    # held by replay tests under several hash seeds; authors write data. Without the sandbox a task costs less.
+    on = partial(Worker, client, workflow_runner=UnsandboxedWorkflowRunner(), graceful_shutdown_timeout=GRACE)
+    mails = 4 * settings.smtp_connections  # more at once would only wait for a connection
     return [
-        Worker(
-            client,
+        on(
             task_queue=contracts.JOURNEYS_QUEUE,
             workflows=[JourneyWorkflow],
             activities=[
                 journeys.rest, journeys.choose, journeys.finish, journeys.pause_journey,
                 leads.set_lead, leads.tag_lead, leads.enroll, registered.run,
             ],
-            # The sandbox guards against workflow code that is not deterministic. Ours is one thin driver of a pure core,
-            # held by replay tests under several hash seeds; authors write data. Without the sandbox a task costs less.
-            workflow_runner=UnsandboxedWorkflowRunner(),
             max_cached_workflows=1000,  # about 100 MB; histories are short, so a replay is cheap
-            graceful_shutdown_timeout=GRACE,
         ),
-        Worker(
-            client,
-            task_queue=contracts.MAIL_QUEUE,
-            activities=[mail.send_mail],
-            max_concurrent_activities=4 * settings.smtp_connections,  # more would only wait for a connection
-            graceful_shutdown_timeout=GRACE,
-        ),
-        Worker(
-            client,
+        on(task_queue=contracts.MAIL_QUEUE, activities=[mail.send_mail], max_concurrent_activities=mails),
+        on(
             task_queue=contracts.SALES_QUEUE,
             workflows=[HandoverWorkflow],
             activities=[mail.notify_sales, handovers.tend_handover],
-            workflow_runner=UnsandboxedWorkflowRunner(),
-            max_concurrent_activities=4 * settings.smtp_connections,
-            graceful_shutdown_timeout=GRACE,
+            max_concurrent_activities=mails,
         ),
-        Worker(
-            client,
-            task_queue=contracts.SWEEPS_QUEUE,
-            workflows=[SweepWorkflow],
-            activities=[sweeps.run_job],
-            workflow_runner=UnsandboxedWorkflowRunner(),
-            graceful_shutdown_timeout=GRACE,
-        ),
-        Worker(
-            client,
+        on(task_queue=contracts.SWEEPS_QUEUE, workflows=[SweepWorkflow], activities=[sweeps.run_job]),
+        on(
             task_queue=contracts.BROADCASTS_QUEUE,
             workflows=[BroadcastWorkflow],
             activities=[broadcasts.open_broadcast, broadcasts.send_broadcast, broadcasts.steer_broadcast],
-            workflow_runner=UnsandboxedWorkflowRunner(),
-            graceful_shutdown_timeout=GRACE,
         ),
     ]  # fmt: skip
 

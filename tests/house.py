@@ -72,7 +72,7 @@ ATTRIBUTES = [
     word for name, kind in contracts.SEARCH_ATTRIBUTES.items() for word in ("--search-attribute", f"{name}={kind}")
 ]
 MAIL = "---\nsubject: {name}\n---\nHello {{{{ lead.name }}}}, this is {name}.\n"
-LAYOUT = "<html><body>{{ body }}</body></html>"
+LAYOUT = "<html><body>{{ body }}{{ footer }}</body></html>"
 
 
 LAWFUL: dict[str, Any] = {

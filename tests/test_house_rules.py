@@ -28,7 +28,7 @@ PURE = next(contract for contract in CONTRACTS if contract["type"] == "forbidden
 LANGUAGES = (
     "mebae.content_language",
     "mebae.authoring", "mebae.scoring_language", "mebae.tracking_language", "mebae.segments_language", "mebae.forms_language",
-    "mebae.broadcasts_language", "mebae.mailing_language",
+    "mebae.broadcasts_language", "mebae.sales_language", "mebae.mailing_language",
 )  # fmt: skip
 """What the files in `scenarios/` may import of ours: each kind of file its own language."""
 OUTSIDE = (
