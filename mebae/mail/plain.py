@@ -14,7 +14,7 @@ from mebae.mail.page import RULE, html_to_text
 from mebae.mail.source import MailSource
 from mebae.mail.templating import fill, filled_block
 
-_ADDRESS = re.compile(r"""<(?P<marked>https?://[!-~]+?)\s+"untracked">|(?P<bare>https?://[!-;=?-~]+)""", re.IGNORECASE)
+_ADDRESS = re.compile(r"""<(?P<marked>https?://[!-~]{1,2000}?)\s+"untracked">|(?P<bare>https?://[!-;=?-~]{1,2000})""", re.IGNORECASE)
 """`<https://example.com/rules "untracked">`, or an address as it stands. Japanese text ends one."""
 _NOT_ITS_END = ".,;:!?'\"*_)]}"
 

@@ -48,7 +48,8 @@ _LIMIT = 100_000
 _S = f"(?:{SLOT.pattern.replace('(', '(?:')})"
 _CLOSE = re.compile(rf"(?:\\|&[#A-Za-z0-9]*|<[^<>\s]*)(?:{_S})+")
 """A slot behind what Markdown reads together with what follows: a backslash, an entity, an address in angle brackets."""
-_NUMBER = re.compile(rf"^(?:[ \t>*+.)-]|\d|{_S})*?(?:{_S}|\d)+[.)]", re.MULTILINE)
+_NUMBER = re.compile(rf"^(?:[ \t>*+.)-]|\d|{_S})+", re.MULTILINE)
+"""How a line begins that may be a numbered item."""
 _CODE = re.compile(r"<code[^>]*>[^<]*</code>")
 _SELECTS = re.compile(r"\[\s*(?:href|src|alt|content|aria-label)\b")
 _STYLE = re.compile(r"<style\b.*?</style>", re.DOTALL | re.IGNORECASE)
@@ -272,7 +273,7 @@ def _unsafe_in_markdown(piece: str) -> set[int]:
         return slots_in(piece)
     found = set().union(*(slots_in(close[0]) for close in _CLOSE.finditer(piece)))
     for line in _NUMBER.finditer(piece):
-        if any(map(holds_digits, SLOT.findall(line[0]))):
+        if any(map(holds_digits, SLOT.findall(line[0]))) and ("." in line[0] or ")" in line[0]):
             found |= slots_in(line[0])
     return found
 
