@@ -29,7 +29,7 @@ bounces = typer.Typer(
     help="What came back about mails: bounces, complaints, unsubscribes by mail, automatic replies.", no_args_is_help=True
 )
 commands.add_typer(bounces, name="bounces")
-sending = typer.Typer(help="Whether marketing mail goes out at all, and how its name is.", no_args_is_help=True)
+sending = typer.Typer(help="Whether marketing mail goes out at all, and how much of it comes back.", no_args_is_help=True)
 commands.add_typer(sending, name="sending")
 mails = typer.Typer(help="Mails of which nobody can say whether they went out.", no_args_is_help=True)
 commands.add_typer(mails, name="mails")

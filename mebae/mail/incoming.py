@@ -37,7 +37,7 @@ from mebae.store.database import Database, lock_lead
 from mebae.store.ingest import EventLog
 from mebae.store.mail_reports import is_one_too_many, keep
 from mebae.store.sending import BY_COMPLAINTS, recent, workspace
-from mebae.store.tables import Delivery, Event, Lead
+from mebae.store.tables import Delivery, Event, JourneyRow, Lead
 from mebae.tokens import Kind as TokenKind
 from mebae.tokens import Tokens
 from mebae.words import DeliveryKind, DeliveryStatus
@@ -187,10 +187,10 @@ class _Consequences:
         self.delivery.bounce, self.delivery.bounced_at = "soft", self.now
         if not ours:
             return Outcome.KEPT
-        if before is None or self._alive_since(before):
+        if before is None or self._alive_since(before) or self._has_moved(since=before.sent_at):
             self.lead.soft_bounces = 0
         suppressed = False
-        if BY_REASON[self.report.reason or Reason.UNKNOWN].about != "us":
+        if BY_REASON[self.report.reason or Reason.UNKNOWN].about != "us" and not self._is_of_an_old_address():
             self.lead.soft_bounces += 1
             if self.lead.soft_bounces >= self.rules.soft_bounces:
                 suppressed = self._suppress("soft-bounces")
@@ -220,21 +220,23 @@ class _Consequences:
 
         Never an address because the report names it: whoever has a mail of ours could have anybody suppressed.
         """
-        address = self.lead.email
-        named = {one.lower() for one in self.report.addresses}
-        if address is None or (self._has_moved() and address.lower() not in named):
+        if self.lead.email is None or self._is_of_an_old_address():
             return False
-        suppressions.add(self.session, address, why, self.now, delivery_id=self.delivery.id)
+        suppressions.add(self.session, self.lead.email, why, self.now, delivery_id=self.delivery.id)
         return True
 
-    def _has_moved(self) -> bool:
-        """Whether the lead's address has changed since the mail was sent."""
+    def _is_of_an_old_address(self) -> bool:
+        """Whether the mail went to an address that the lead had then, and has no more."""
+        named = {one.lower() for one in self.report.addresses}
+        return (self.lead.email or "").lower() not in named and self._has_moved(since=self.delivery.sent_at)
+
+    def _has_moved(self, *, since: datetime | None) -> bool:
+        """Whether the lead's address has changed since a mail was sent."""
         changes = self.session.exec(
             select(Event.properties).where(
-                Event.lead_id == self.lead.id, Event.name == IDENTIFIED,
-                col(Event.received_at) > (self.delivery.sent_at or self.delivery.data_at or self.now),
+                Event.lead_id == self.lead.id, Event.name == IDENTIFIED, col(Event.received_at) > (since or self.now)
             )
-        )  # fmt: skip
+        )
         return any("email" in properties.get("changed", ()) for properties in changes)
 
     def _last_soft(self) -> Delivery | None:
@@ -329,7 +331,7 @@ def _rates(counts: Counts | None) -> dict[str, object]:
 
 
 def _whom(session: Session, report: Report, tokens: Tokens | None, now: datetime) -> _About:
-    """By proof, in the order of its weight; else the lead whose address is named, without a delivery."""
+    """By proof, in the order of its weight; else the lead whose address or journey is named, without a delivery."""
     if tokens is not None:
         # An address that takes bounces unsubscribes nobody. In a mail that was brought back either one is proof.
         token_of = tuple(TokenKind) if report.kind != Kind.UNSUBSCRIBE else (TokenKind.UNSUBSCRIBE,)
@@ -352,5 +354,9 @@ def _whom(session: Session, report: Report, tokens: Tokens | None, now: datetime
             if email is not None and email.lower() in named:
                 return _About(lead_id, delivery_id)
     if named:
-        return _About(session.exec(select(Lead.id).where(col(Lead.email).in_(named)).order_by(col(Lead.id))).first())
+        found = session.exec(select(Lead.id).where(col(Lead.email).in_(named)).order_by(col(Lead.id))).first()
+        if found is not None:
+            return _About(found)
+    if report.entry is not None:
+        return _About(session.exec(select(JourneyRow.lead_id).where(JourneyRow.entry == report.entry)).first())
     return _About()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.table import Table
 from sqlmodel import Session
 
 from mebae import wiring
+from mebae.mail.bounce_reasons import BY_REASON, Reason
 from mebae.mail.reputation import (
     BOUNCES_WARN_AT,
     PAUSE_AT,
@@ -23,6 +24,7 @@ from mebae.mail.reputation import (
 )
 from mebae.programs.screen import local, screen
 from mebae.settings import Settings
+from mebae.store.mail_reports import bounce_reasons
 from mebae.store.sending import (
     BY_COMPLAINTS,
     BY_HAND,
@@ -47,7 +49,9 @@ def show_sending(*, days: int, domains: int) -> None:
     try:
         row, counts = database.read_now(_now, now)
         per_day = database.read_now(by_day, now, settings.time_zone, days)
-        per_domain = database.read_now(by_domain, now - timedelta(days=days), now + timedelta(microseconds=1), domains)
+        start, end = now - timedelta(days=days), now + timedelta(microseconds=1)
+        per_domain = database.read_now(by_domain, start, end, domains)
+        reasons = database.read_now(bounce_reasons, start, end)
     finally:
         database.close()
     console = screen()
@@ -72,6 +76,7 @@ def show_sending(*, days: int, domains: int) -> None:
         console.print("  Which mails were called spam: mebae bounces list --kind complaint")
     console.print()
     console.print(_table("day", [(f"{day:%Y-%m-%d %a}", its) for day, its in per_day]))
+    _say_reasons(console, reasons, days)
     if per_domain:
         console.print(f"\nThe domains of these {days} days, those with the most trouble first:")
         console.print(_table("domain", per_domain))
@@ -98,6 +103,23 @@ def _say_state(console: Console, row: Workspace, settings: Settings) -> None:
         )
     else:
         console.print("  To let it go on: mebae sending resume")
+
+
+def _say_reasons(console: Console, reasons: Mapping[Reason, int], days: int) -> None:
+    """Why mails came back, with those apart that are about us: only we can do something about them."""
+    if not reasons:
+        return
+    console.print(
+        f"\nWhy mails came back in {days} days: "
+        + ", ".join(f"{reason.value} {count}" for reason, count in reasons.items())
+    )
+    ours = [reason.value for reason in reasons if BY_REASON[reason].about == "us"]
+    if ours:
+        console.print(
+            f"{_MARKS['warn']} {' and '.join(ours)}: that is about our mails and our server, and suppresses nobody. Do SPF, DKIM and "
+            "DMARC hold, is its address on a list? mebae doctor",
+            soft_wrap=True,
+        )
 
 
 def _table(first: str, rows: Sequence[tuple[str, Counts]]) -> Table:

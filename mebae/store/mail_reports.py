@@ -9,7 +9,8 @@ from sqlalchemy import func, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
-from mebae.mail.reports import Report
+from mebae.mail.bounce_reasons import Reason
+from mebae.mail.reports import Kind, Report
 from mebae.store.tables import MailReport
 
 KEPT = 256 * 1024
@@ -50,6 +51,21 @@ def is_one_too_many(session: Session, delivery: int, cause: str) -> bool:
     """Whether enough was said about a delivery, and this was not among it."""
     count = session.exec(select(func.count()).where(MailReport.delivery_id == delivery)).one()
     return count >= MOST_OF_ONE and session.exec(select(MailReport.id).where(MailReport.cause == cause)).first() is None
+
+
+def bounce_reasons(session: Session, start: datetime, end: datetime) -> dict[Reason, int]:
+    """Why mails came back, by what was proven, the most frequent first."""
+    how_many = func.count(func.distinct(col(MailReport.delivery_id)))
+    rows = session.exec(
+        select(MailReport.reason, how_many)
+        .where(
+            col(MailReport.kind).in_((Kind.BOUNCE_HARD, Kind.BOUNCE_SOFT)), col(MailReport.delivery_id).is_not(None),
+            col(MailReport.at) >= start, col(MailReport.at) < end,
+        )
+        .group_by(col(MailReport.reason))
+        .order_by(how_many.desc(), col(MailReport.reason))
+    )  # fmt: skip
+    return {Reason(reason or Reason.UNKNOWN): count for reason, count in rows}
 
 
 def forget_unproven(session: Session, now: datetime, most: int) -> int:

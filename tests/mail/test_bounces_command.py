@@ -198,7 +198,7 @@ def test_status_says_what_came_back_and_how_to_go_on(run: Run, sqlite_database: 
     for number in range(5):
         email = f"gone{number}@aoba.example"
         box.comes("postfix-mailbox-unknown", box.sent(box.lead(email)), email=email, unique=f"h{number}")
-    box.sent(box.lead("fine@tsubaki.example"), at=NOW - DAY)
+    box.comes("blocked-by-list", box.sent(box.lead("fine@tsubaki.example"), at=NOW - DAY))
 
     output = run("sending", "status")
 
@@ -208,7 +208,9 @@ def test_status_says_what_came_back_and_how_to_go_on(run: Run, sqlite_database: 
     assert "mebae sending resume" in output
     rows = [line.split() for line in output.splitlines()]
     assert ["2026-11-27", "Fri", "8", "5", "62.50", "%", "·", "3", "37.50", "%", "·"] in rows
-    assert ["2026-11-26", "Thu", "1", "·", "·", "·", "·"] in rows
+    assert ["2026-11-26", "Thu", "1", "·", "1", "·", "·"] in rows
+    assert "Why mails came back in 14 days: mailbox-unknown 5, blocked 1" in output
+    assert "blocked: that is about our mails and our server, and suppresses nobody" in output
     domains = [row[0] for row in rows if row and row[0].endswith(".example")]
     assert domains == ["aoba.example", "hinoki.example", "tsubaki.example"]
 

@@ -8,6 +8,7 @@ from threading import Barrier
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlmodel import Session
 
 from mebae.mail.bounce_reasons import Reason
 from mebae.mail.incoming import Incoming, IncomingRules, Outcome
@@ -17,7 +18,7 @@ from mebae.store import mail_reports
 from mebae.store.database import Database
 from mebae.store.mail_reports import KEPT, MOST_OF_ONE
 from mebae.store.sending import by_day, by_domain, pause_sending, recent, resume_sending
-from mebae.store.tables import Lead
+from mebae.store.tables import JourneyRow, Lead
 from mebae.words import DeliveryKind, DeliveryStatus
 from tests.mail.mailbox import DAY, Mailbox
 from tests.mail.report_cases import CASES, NOW, TO, TOKENS, load
@@ -322,6 +323,41 @@ def test_lead_with_a_new_address_is_not_suppressed_for_its_old_one(database: Dat
     assert box.suppressions() == 0
 
 
+def test_new_address_begins_a_new_row_of_soft_bounces(database: Database) -> None:
+    box = Mailbox(database, soft_bounces=2)
+    lead = box.lead()
+    first, second = box.sent(lead), box.sent(lead)
+    box.comes("postfix-mailbox-full", first, unique="1")
+    box.now += DAY
+    box.changes_address(lead, "sato@newjob.example")
+
+    box.comes("postfix-mailbox-full", second, unique="2")
+    assert box.the_lead(lead).soft_bounces == 0, "the old address says nothing of the new one"
+    box.now += DAY
+    box.comes("postfix-mailbox-full", box.sent(lead), email="sato@newjob.example", unique="3")
+
+    assert box.the_lead(lead).soft_bounces == 1
+    assert box.suppressions() == 0
+
+
+def test_report_that_names_only_the_journey_is_listed_under_its_lead(sqlite_database: Database) -> None:
+    """So that erasing the lead finds it; a number that anybody can write proves nothing."""
+    box = Mailbox(sqlite_database)
+    lead = box.lead()
+
+    def journey(session: Session) -> None:
+        session.add(
+            JourneyRow(entry=12, cause="c", scenario="s", version="v", lead_id=lead, status="resting", entered_at=NOW)
+        )
+
+    sqlite_database.write_now(journey)
+
+    taken = box.comes("forged-names-only-the-address", box.sent(lead), email="who@elsewhere.example")
+
+    assert taken.outcome == Outcome.UNPROVEN
+    assert (box.reports()[0].lead_id, box.reports()[0].delivery_id, box.suppressions()) == (lead, None, 0)
+
+
 def test_forwarded_mail_that_comes_back_suppresses_the_address_that_we_know(database: Database) -> None:
     box = Mailbox(database)
     delivery = box.sent(box.lead())
@@ -399,8 +435,8 @@ def test_of_an_erased_lead_nothing_is_kept(database: Database) -> None:
     lead = box.lead()
     delivery = box.sent(lead)
 
-    def erase(session: object) -> None:
-        row = session.get_one(Lead, lead)  # type: ignore[attr-defined]
+    def erase(session: Session) -> None:
+        row = session.get_one(Lead, lead)
         row.email, row.erased_at = None, NOW
 
     database.write_now(erase)

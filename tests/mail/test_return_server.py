@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from email import message_from_bytes
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from mebae.settings import Settings
 from mebae.store.database import Database
 from tests.mail.mailbox import Mailbox
 from tests.mail.report_cases import DOMAIN, NOW, TO, TOKENS, load
+from tests.server_process import ServerProcess, free_port
 
 
 class Post:
@@ -317,3 +319,20 @@ def test_taken_port_is_told_with_the_cure(post_on_sqlite: Post) -> None:
     with pytest.raises(BadInput, match="set MEBAE_BOUNCE_PORT"):
         server.start()
     server.stop()
+
+
+def test_the_server_program_takes_what_comes_back_beside_http(sqlite_database: Database, tmp_path: Path) -> None:
+    box = Mailbox(sqlite_database)
+    delivery = box.sent(box.lead())
+    port = free_port()
+    settings = {
+        "MEBAE_BOUNCE_PORT": str(port),
+        "MEBAE_BOUNCE_DOMAIN": DOMAIN,
+        "MEBAE_TOKEN_KEYS": "20260101:a-secret-of-the-tests",
+    }
+    with ServerProcess(sqlite_database.url, tmp_path, **settings) as program:
+        raw = load("postfix-mailbox-unknown", delivery=delivery, crlf=True)
+        with smtplib.SMTP("127.0.0.1", port, local_hostname="mx.aoba.example", timeout=30) as client:
+            assert client.sendmail("", [str(message_from_bytes(raw)["To"])], raw) == {}
+        assert box.suppressed() == "hard-bounce"
+        assert TO not in program.log()
