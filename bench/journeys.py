@@ -47,7 +47,7 @@ SPEED = 86_400.0 * 20
 """The day of the wait takes 50 ms."""
 SCENARIO = Scenario("bench", steps=[send("hello"), wait(days(1)), send("again")])
 MAIL = "---\nsubject: Hello {{ lead.name }}\n---\nHello {{ lead.name }},\n\nthis is a mail with [a link](https://example.com/).\n"
-LAYOUT = "<html><head><style>p { color: #333; }</style></head><body>{{ body }}</body></html>"
+LAYOUT = "<html><head><style>p { color: #333; }</style></head><body>{{ body }}{{ footer }}</body></html>"
 
 
 def free_port() -> int:

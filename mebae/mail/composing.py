@@ -14,6 +14,7 @@ from sqlmodel import Session, col, select
 
 from mebae.content import Piece
 from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
+from mebae.mail import legal
 from mebae.mail.dkim import DkimSigner
 from mebae.mail.message import build
 from mebae.mail.outgoing import MailSettings
@@ -71,6 +72,8 @@ class Letter:
     links: MailLinks | None = None
     """The addresses in it that lead to us; None for what is not tracked, such as mail to sales."""
     signer: DkimSigner | None = None
+    advertises: bool = False
+    """Whether the law wants it to show who sends it and how to have no more."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,7 @@ def marketing_letter(
     content = MailContent(source, where, texts.shared, blocks, values)
     return Letter(
         lead.email or "", lead.name, message_id, now, _envelope_from(settings, delivery, now), headers, settings.sender,
-        content, links, settings.signer,
+        content, links, settings.signer, advertises=not settings.rules.is_transactional(texts.topic(lead)),
     )  # fmt: skip
 
 
@@ -289,6 +292,8 @@ def compose(letter: Letter) -> Composed:
         tracking = Tracking(links.link, links.pixel, links.trap) if links is not None else None
         mail = parse_mail(content.source, content.where)
         rendered = render(mail, content.shared.layout_of(mail), content.values, blocks=content.blocks, tracking=tracking)
+    if letter.advertises:
+        legal.check(rendered, letter.sender, links.unsubscribe if links is not None else "")
     check_aligned(rendered.sender.email, letter.sender.email)
     message = build(
         rendered,

@@ -14,7 +14,7 @@ from typing import Any
 import lxml.html  # type: ignore[import-untyped]
 
 from mebae.mail.outgoing import MailSettings
-from mebae.mail.rendering import Rendered, Sender
+from mebae.mail.rendering import BrokenMail, Rendered, Sender
 
 FOOTER_MISSING = "footer-missing"
 """The code of the refusal, with the missing parts in the ledger's `raw`."""
@@ -36,6 +36,22 @@ def lacking(settings: MailSettings) -> tuple[str, ...]:
         "MEBAE_TOKEN_KEYS": settings.tokens,
     }
     return tuple(name for name, value in given.items() if not (value.strip() if isinstance(value, str) else value))
+
+
+def check(rendered: Rendered, sender: Sender, unsubscribe_url: str) -> None:
+    """Raises `BrokenMail` (code `footer-missing`) for a mail that does not show all; arguments as for `missing`.
+
+    Where an element stands and whether it is seen is a matter of the shape that a text's mails have in common: that is looked
+    at once. A value of a lead is text in its place, and moves or hides nothing.
+    """
+    shape, key = rendered.shape, (FOOTER_MISSING, sender, rendered.sender)
+    if shape is not None and key in shape.passed and unsubscribe_url in rendered.html and unsubscribe_url in rendered.text:
+        return
+    lacks = missing(rendered, sender, unsubscribe_url)
+    if lacks:
+        raise BrokenMail(f"the mail does not show what the law wants: {', '.join(lacks)}", FOOTER_MISSING)
+    if shape is not None:
+        shape.passed.add(key)
 
 
 def missing(rendered: Rendered, sender: Sender, unsubscribe_url: str) -> tuple[str, ...]:

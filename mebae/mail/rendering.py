@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -32,7 +32,7 @@ from mebae.mail.markdown import to_html
 from mebae.mail.mjml import mjml_to_html
 from mebae.mail.page import html_to_text, inline_css
 from mebae.mail.plain import plain_text, words_of
-from mebae.mail.shapes import finish
+from mebae.mail.shapes import Skeleton, finish
 from mebae.mail.shared import Shared, choose_language
 from mebae.mail.slots import RECORDER, Recorder, Unsafe
 from mebae.mail.source import MailSource, parse_layout, parse_mail
@@ -92,6 +92,8 @@ class Rendered:
     forms: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
     """The targets of the links that are tracked (or would be), each once."""
+    shape: Skeleton | None = field(default=None, compare=False, repr=False)
+    """What other leads' mails of the same text have in common with it; None where it was laid out for itself."""
 
 
 def render(
@@ -135,19 +137,19 @@ def render(
     if blocks is None:
         blocks = _HOUSE.blocks_for(language)
     seen = seen | {"subject": subject, "preheader": preheader}
-    html, text, links = _body(mail, layout, seen, blocks, Links(tracking, our_pages(values)), plainly)
+    html, text, links, shape = _body(mail, layout, seen, blocks, Links(tracking, our_pages(values)), plainly)
     return Rendered(
         subject=subject.strip(), preheader=preheader, html=with_marks(html, tracking) if tracking and html else html,
-        text=text, topic=mail.topic, sender=sender, forms=mail.forms, links=links.targets,
+        text=text, topic=mail.topic, sender=sender, forms=mail.forms, links=links.targets, shape=shape,
     )  # fmt: skip
 
 
 def _body(
     mail: MailSource, layout: str, seen: Mapping[str, Any], blocks: Mapping[str, Block], links: Links, plainly: bool
-) -> tuple[str, str, Links]:
-    """HTML (empty for a text mail), text, and the links met."""
+) -> tuple[str, str, Links, Skeleton | None]:
+    """HTML (empty for a text mail), text, the links met, and the shape if others may have the same."""
     if mail.format == "text":
-        return "", plain_text(mail, with_blocks(seen, Blocks(blocks, to_html, words_of)), links), links
+        return "", plain_text(mail, with_blocks(seen, Blocks(blocks, to_html, words_of)), links), links, None
     mjml = mail.format == "mjml"
     try:
         if plainly:
@@ -155,11 +157,12 @@ def _body(
         recorder = Recorder()
         page = _page(mail, layout, {**seen, RECORDER: recorder}, blocks, recorder.piece)
         tried = links.again()
-        return *finish(recorder, page, tried, mjml=mjml), tried
+        html, text, shape = finish(recorder, page, tried, mjml=mjml)
+        return html, text, tried, shape
     except Unsafe:
         page = _page(mail, layout, seen, blocks, to_html)
         page = inline_css(mjml_to_html(page, mail.where) if mjml else page, mail.where)
-        return place_links(page, links), html_to_text(page, links), links
+        return place_links(page, links), html_to_text(page, links), links, None
 
 
 def _page(

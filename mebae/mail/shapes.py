@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -96,17 +96,19 @@ class Skeleton:
     doubtful: tuple[tuple[tuple[Part, ...], tuple[Part, ...]], ...] = ()
     """Links whose words may be their own address, which the text part shows once: the words, the address."""
     variants: set[int] = field(default_factory=set)
+    passed: set[Hashable] = field(default_factory=set)
+    """Checks that this shape has passed, whatever the values: `mebae.mail.legal` notes its own here."""
 
 
-def finish(recorder: Recorder, page: str, links: Links, *, mjml: bool = False) -> tuple[str, str]:
-    """HTML and text of a page that was filled in with a recorder. Raises `Unsafe`."""
+def finish(recorder: Recorder, page: str, links: Links, *, mjml: bool = False) -> tuple[str, str, Skeleton]:
+    """HTML and text of a page that was filled in with a recorder, and its shape. Raises `Unsafe`."""
     pieces = tuple(recorder.pieces)
     if len(page) + sum(map(len, pieces)) > _LIMIT:
         raise Unsafe("a long page")
     skeleton = first = _skeleton(page, pieces, mjml)
     for _ in range(5):
         if not skeleton.literals:
-            return _filled(skeleton, recorder, links)
+            return *_filled(skeleton, recorder, links), skeleton
         page, *rest = (
             with_literals(shape, skeleton.literals, recorder.values) if at in skeleton.changing else shape
             for at, shape in enumerate((page, *pieces))

@@ -10,9 +10,10 @@ import pytest
 
 from mebae.errors import BadInput
 from mebae.mail.bulk import BulkContent
-from mebae.mail.publishing import publish_mails
+from mebae.mail.publishing import publish_layouts, publish_mails
 from mebae.mail.return_addresses import read
 from mebae.mail.wiring import mail_settings
+from mebae.mailing import MailRules, Topic
 from mebae.settings import Settings
 from mebae.store.database import Database
 from mebae.tokens import Kind
@@ -113,3 +114,33 @@ def test_keys_and_domains_of_signatures_are_looked_at_when_the_worker_starts() -
             mail_settings(Settings(**(good | wrong)))
     with pytest.raises(BadInput, match="MEBAE_DKIM_KEY"):
         mail_settings(Settings(**(good | {"dkim_key": "no key"})))
+
+
+HIDDEN = (
+    "<html><body>{{ body }}"
+    '{% if lead.title %}<div style="display:none">{{ footer }}</div>{% else %}<div>{{ footer }}</div>{% endif %}</body></html>'
+)
+
+
+async def test_a_mail_that_does_not_show_what_the_law_wants_is_not_sent(sqlite_database: Database) -> None:
+    """Also where another lead's mail of the same text showed it."""
+    async with post(sqlite_database) as at:
+        sqlite_database.write_now(publish_layouts, {"default": HIDDEN}, NOON)
+        seen, hidden, seen_too = at.leads(1)[0], at.leads(1, title="部長")[0], at.leads(1)[0]
+        for _ in range(2):
+            outcome = await at.send([seen, hidden, seen_too])
+            assert outcome.counts == {"sent": 2, "refused": 1}
+        row = at.rows()[hidden]
+        assert (row.status, row.reason) == ("refused", "footer-missing")
+        assert "postal address (html)" in (row.raw or "")
+        assert {mail["To"].addresses[0].addr_spec for mail in at.mails} == {f"lead{n}@aoba.example" for n in (seen, seen_too)}
+        change(at, public_url="")
+        [nowhere] = at.leads(1)
+        assert (await at.send([nowhere])).counts == {"refused": 1}, "no link to unsubscribe by"
+
+
+async def test_a_paper_that_a_lead_asked_for_needs_no_footer(sqlite_database: Database) -> None:
+    rules = MailRules(topics=(Topic("news", transactional=True),))
+    async with post(sqlite_database, rules=rules) as at:
+        sqlite_database.write_now(publish_layouts, {"default": "<html><body>{{ body }}</body></html>"}, NOON)
+        assert (await at.send(at.leads(1))).counts == {"sent": 1}
