@@ -27,6 +27,7 @@ from mebae import contracts, wiring
 from mebae.applier import Applier
 from mebae.broadcast_schedules import ensure_broadcast_schedules
 from mebae.broadcast_sender import BroadcastSender
+from mebae.channels import channels
 from mebae.files import read_files
 from mebae.handover_sender import HandoverSender
 from mebae.judging import Judge
@@ -37,12 +38,11 @@ from mebae.mailing import MailRules
 from mebae.periodic import jobs
 from mebae.publishing import publish
 from mebae.router import Router
-from mebae.sales_channels import SalesMail, SlackWebhook
 from mebae.schedules import ensure_schedules
 from mebae.sender import Sender
 from mebae.settings import Settings
 from mebae.store.database import Database
-from mebae.telling import Channel, Teller
+from mebae.telling import Teller
 from mebae.temporal import connect, ensure_search_attributes, watch
 from workflows.broadcast import BroadcastWorkflow
 from workflows.handover import HandoverWorkflow
@@ -62,7 +62,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         now, segments = wiring.world_now(settings), beside.segments or ()
         await database.write(
             publish, loaded, root=settings.scenarios, scoring=beside.scoring, segments=segments, broadcasts=broadcasts,
-            sales=beside.sales, now=now,
+            sales=beside.sales, crm=beside.crm, now=now,
         )  # fmt: skip
         client = await connect()
         await ensure_search_attributes(client)
@@ -82,19 +82,14 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
             tasks.create_task(sender.run())
             tasks.create_task(BroadcastSender(database, client, clock=settings.clock()).run())
             tasks.create_task(HandoverSender(database, client, clock=settings.clock()).run())
-            tasks.create_task(Teller(database, channels(database, transport, settings), clock=settings.clock()).run())
+            outward = channels(database, transport, mail_settings(settings), beside.crm, os.environ)
+            tasks.create_task(Teller(database, outward, clock=settings.clock()).run())
             tasks.create_task(watch(client))
             tasks.create_task(look_for_mail_server(*settings.mail_server()))
             wiring.say_ready("worker", ready_file)
     finally:
         await transport.aclose()
         await asyncio.to_thread(database.close)
-
-
-def channels(database: Database, transport: Transport, settings: Settings) -> dict[str, Channel]:
-    """The ways to the outside, by which sales is told."""
-    mail = mail_settings(settings)
-    return {"mail": SalesMail(database, transport, mail), "slack": SlackWebhook(database, mail, os.environ)}
 
 
 def workers(

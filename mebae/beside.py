@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from mebae.content_loading import CONTENT_FILE, load_content
+from mebae.crm.model import CrmRules
+from mebae.crm_loading import CRM_FILE, load_crm
 from mebae.errors import Problem, ScenarioError
 from mebae.forms_loading import FORMS_FILE, load_forms
 from mebae.mail.shared import blocks_of
@@ -69,6 +71,12 @@ class Beside:
         found = self.others.get(SALES_FILE)
         return found if isinstance(found, SalesRules) else None
 
+    @property
+    def crm(self) -> CrmRules | None:
+        """The CRM systems; None where there is no `crm.py`."""
+        found = self.others.get(CRM_FILE)
+        return found if isinstance(found, CrmRules) else None
+
 
 def load_beside(home: Path) -> Beside:
     """Reads every file beside the scenarios of this `scenarios` folder; raises nothing, the problems are in the answer."""
@@ -93,6 +101,8 @@ def load_beside(home: Path) -> Beside:
     if segments is not None:
         known = replace(known, segments=tuple(segment.id for segment in segments))
     others = {name: read(lambda reader=reader: reader(home, known)) for name, reader in READERS.items()}  # type: ignore[misc]
+    sales = others.get(SALES_FILE)
+    others[CRM_FILE] = read(lambda: load_crm(home, known=known, sales=sales if isinstance(sales, SalesRules) else None))
     forms = others.get(FORMS_FILE)
     if isinstance(forms, dict):
         known = replace(known, forms=tuple(forms))

@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select
 
 from mebae import handing
 from mebae.business_time import business_moment
+from mebae.crm import outbox as crm
 from mebae.errors import BadInput, NotFound, did_you_mean
 from mebae.events import BY_VERB
 from mebae.graph import CALL_OUTCOMES, CALLED
@@ -62,6 +63,7 @@ def ask_for(session: Session, lead: Lead, wanted: Wanted, now: datetime, zone: s
             )
         )  # fmt: skip
     session.flush()
+    crm.on_call(session, row, now)
     return row
 
 

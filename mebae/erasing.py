@@ -53,6 +53,8 @@ WHAT_BECOMES: Mapping[str, Mapping[str, Any] | str] = {
     "handovers": {"note": "", "known_as": {}},
     "calls": {"note": ""},
     "tellings": {"raw": None, "details": {}},
+    "crm_links": GONE,
+    "crm_messages": {"their_id": None},
     "visitors": GONE,
 }
 """Tables that hold a lead's number → columns that are emptied. A consent stays, without its lead's name: that it was given,

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from sqlmodel import Session, col, func, or_, select
 
 from mebae.conditions import evaluate
+from mebae.crm import outbox as crm
 from mebae.errors import BadInput, NotFound
 from mebae.handover import (
     BACK,
@@ -365,8 +366,8 @@ def _wind(row: Handover, rules: SalesRules, time: BusinessTime, done: Alarm | No
 # Telling ------------------------------------------------------------------------------------------------------------------
 
 Others = Callable[[Session, Handover, str, datetime], None]
-OTHERS: list[Others] = []
-"""Who else writes a `Telling` when something happens to a hand-over: adapters add themselves in the composition root."""
+OTHERS: list[Others] = [crm.on_handover]
+"""Who else writes a `Telling` when something happens to a hand-over, in whichever program it happens."""
 
 
 def tell_owner(session: Session, row: Handover, what: str, rules: SalesRules, now: datetime, *, turn: int = 1) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlmodel import Session, col, select
 
 from mebae.broadcasts_loading import LoadedBroadcast
+from mebae.crm.model import CrmRules
 from mebae.handing import publish_sales
 from mebae.loading import Loaded
 from mebae.mail.publishing import block_files, layout_files, publish_blocks, publish_layouts, publish_mails
@@ -23,6 +24,7 @@ from mebae.sales import SalesRules
 from mebae.scoring_loading import LoadedScoring
 from mebae.segments import Saved
 from mebae.store.broadcasts import publish_broadcasts
+from mebae.store.crm import publish_crm
 from mebae.store.scoring import publish_scoring
 from mebae.store.segments import publish_segments
 from mebae.store.tables import PublishedScenario, ScenarioVersion
@@ -40,6 +42,7 @@ def publish(
     segments: Sequence[Saved] = (),
     broadcasts: Sequence[LoadedBroadcast] = (),
     sales: SalesRules | None = None,
+    crm: CrmRules | None = None,
 ) -> None:
     """Publishes everything that was loaded from `root`. The same again changes nothing; two workers may do it at once.
 
@@ -65,6 +68,7 @@ def publish(
         publish_mails(session, broadcast.plan.broadcast, broadcast.sources(), now)
     publish_broadcasts(session, [broadcast.plan for broadcast in broadcasts])
     publish_sales(session, sales, now)
+    publish_crm(session, crm, now)
     if publish_scoring(session, scoring, now):
         log.warning("scoring.changed", cure="leads are not scored by it until you run: mebae rescore")
 

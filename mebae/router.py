@@ -19,6 +19,8 @@ from sqlmodel import Session, col, select
 
 from mebae import handing
 from mebae.conditions import Condition, evaluate, matches
+from mebae.crm import outbox as crm
+from mebae.crm.model import Occasion
 from mebae.entering import enter
 from mebae.errors import DatabaseUnavailable
 from mebae.graph import Arm, Graph, arms_of
@@ -27,7 +29,7 @@ from mebae.store.database import Database
 from mebae.store.facts import LeadFacts
 from mebae.store.graphs import active_graphs, graph_of
 from mebae.store.sales import rules_of, under_way
-from mebae.store.scoring import QUALIFIED
+from mebae.store.scoring import QUALIFIED, STAGE_REACHED
 from mebae.store.tables import Event, JourneyRow, Lead, Nudge
 from mebae.timing import Calendar
 from mebae.words import JourneyStatus
@@ -39,6 +41,8 @@ ASIDE_FOR = 60.0
 """Seconds for which a lead whose events cannot be routed is left alone. Its events stay; everybody else's go on."""
 IDLE = 0.1
 """Seconds between looks when there is nothing to route."""
+_BECAME: dict[str, Occasion] = {STAGE_REACHED: "stage", QUALIFIED: "qualification"}
+"""Events by which a lead becomes something that other systems are told at once."""
 
 
 class Router:
@@ -156,6 +160,7 @@ def route(
             if event.name == QUALIFIED:
                 _hand_over(session, lead, event, now, zone, calendar or Calendar())
             event.routed_at = now
+        crm.on_became(session, lead, [_BECAME[event.name] for event in events if event.name in _BECAME], now)
         for row in resting[lead.id]:
             _nudge(session, row, lead, events, now)
         routed += len(events)

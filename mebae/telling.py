@@ -25,7 +25,7 @@ from mebae.store.tables import Telling
 log = structlog.get_logger()
 
 AT_ONCE = 8
-"""Tellings of one channel under way at once."""
+"""Tellings of one channel under way at once, unless it says another number itself (`at_once`)."""
 ATTEMPT = 60.0
 """Seconds that one attempt may take."""
 LEASE = timedelta(seconds=90)
@@ -95,7 +95,8 @@ class Teller:
 
     async def deliver(self, channel: str) -> int:
         """Tells what is due on a channel; how many were tried."""
-        messages = await self._database.write(_take, channel, self._machine())
+        most = getattr(self._channels[channel], "at_once", AT_ONCE)
+        messages = await self._database.write(_take, channel, self._machine(), most)
         await asyncio.gather(*(self._tell(channel, one) for one in messages))
         return len(messages)
 
@@ -131,7 +132,7 @@ def _after_of(refusal: Refusal) -> timedelta | None:
     return after if isinstance(after, timedelta) else None
 
 
-def _take(session: Session, channel: str, machine: datetime) -> list[Message]:
+def _take(session: Session, channel: str, machine: datetime, most: int) -> list[Message]:
     """What is due, the first of each lane; it is this teller's for a while."""
     first = (
         select(func.min(Telling.id))
@@ -143,7 +144,7 @@ def _take(session: Session, channel: str, machine: datetime) -> list[Message]:
         select(Telling)
         .where(Telling.status == "waiting", col(Telling.id).in_(first), mine)
         .order_by(col(Telling.id))
-        .limit(AT_ONCE)
+        .limit(most)
         .with_for_update(skip_locked=True)
     )
     found = []

@@ -26,7 +26,7 @@ TINY = 160
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 PURE = next(contract for contract in CONTRACTS if contract["type"] == "forbidden")["source_modules"]
 LANGUAGES = (
-    "mebae.content_language",
+    "mebae.content_language", "mebae.crm_language", "mebae.sales_language",
     "mebae.authoring", "mebae.scoring_language", "mebae.tracking_language", "mebae.segments_language", "mebae.forms_language",
     "mebae.broadcasts_language", "mebae.sales_language", "mebae.mailing_language",
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """The tables. Times are aware UTC, of the world clock. What a lead said or is stands only here, never in Temporal.
 
-Those of mail are in `mail_tables`, those of sales in `sales_tables`; they can be imported from here like the others.
+Those of mail are in `mail_tables`, those of sales in `sales_tables`, those of CRM in `crm_tables`; all can be imported from here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ from typing import Any
 from sqlalchemy import Column, Index, LargeBinary, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
+from mebae.store.crm_tables import CrmCursor as CrmCursor
+from mebae.store.crm_tables import CrmLink as CrmLink
+from mebae.store.crm_tables import CrmMessage as CrmMessage
+from mebae.store.crm_tables import PublishedCrm as PublishedCrm
 from mebae.store.mail_tables import Broadcast as Broadcast
 from mebae.store.mail_tables import Delivery as Delivery
 from mebae.store.mail_tables import GateRow as GateRow

@@ -1,0 +1,76 @@
+"""From the rules to adapters and channels: secrets come out of the environment here, and go nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+
+from mebae.crm.adapter import Adapter, CrmAway, CrmRefused
+from mebae.crm.channel import CrmChannel
+from mebae.crm.model import CrmRules, System
+from mebae.crm.outside import WAIT_FOR_CURE, Outside, check_address
+from mebae.crm.signing import key_of
+from mebae.crm.webhook import Webhook
+from mebae.mail.outgoing import MailSettings
+from mebae.store.database import Database
+from mebae.telling import Channel, Message
+
+log = structlog.get_logger()
+
+
+def adapter_of(system: System, environ: Mapping[str, str]) -> Adapter:
+    """Raises `CrmAway` (`crm-unset`) for a variable that is not set, `CrmRefused` (`crm-address`) for an address that may not be."""
+    match system.kind:
+        case "webhook":
+            url = check_address(secret_of(system, "url", environ), private=system.private, hosts=(system.host,))
+            secret = secret_of(system, "secret", environ)
+            _readable(secret)
+            return Webhook(Outside(url, private=system.private), secret)
+        case _:
+            raise CrmRefused("crm-gone")
+
+
+def secret_of(system: System, of: str, environ: Mapping[str, str]) -> str:
+    """What a variable holds. Raises `CrmAway` (`crm-unset`)."""
+    name = system.secrets.get(of, "")
+    found = environ.get(name, "").strip()
+    if not found:
+        raise CrmAway("crm-unset", raw=f"{name} is not set", retry_after=WAIT_FOR_CURE)
+    return found
+
+
+def secrets_of(system: System, of: str, environ: Mapping[str, str]) -> list[str]:
+    """Several secrets stand in one variable while one takes the other's place, with spaces between; none if it is not set."""
+    return environ.get(system.secrets.get(of, ""), "").split()
+
+
+def crm_channels(
+    database: Database, rules: CrmRules | None, settings: MailSettings, environ: Mapping[str, str]
+) -> dict[str, Channel]:
+    """A channel for each system, by the name that its tellings carry. One that cannot be made yet says why to each telling."""
+    found: dict[str, Channel] = {}
+    for system in (rules or CrmRules()).systems:
+        try:
+            found[system.channel] = CrmChannel(database, system, adapter_of(system, environ), settings)
+        except (CrmAway, CrmRefused) as error:
+            log.error("crm.not_ready", system=system.name, code=error.code, cure="mebae crm test says what is missing")
+            found[system.channel] = _NotReady(error)
+    return found
+
+
+class _NotReady:
+    """Everything waits until somebody has put it right, and started the worker again."""
+
+    def __init__(self, error: CrmAway | CrmRefused) -> None:
+        self._why = CrmAway(error.code, raw=error.raw, retry_after=WAIT_FOR_CURE)
+
+    async def tell(self, message: Message, now: object) -> str:
+        raise self._why
+
+
+def _readable(secret: str) -> None:
+    try:
+        key_of(secret)
+    except ValueError as error:
+        raise CrmAway("crm-credentials", raw=str(error), retry_after=WAIT_FOR_CURE) from None
