@@ -130,6 +130,7 @@ def say(found: LeadReport, zone: str, console: Console) -> None:
     _firm(found, console)
     _score(found, zone, console)
     _ripeness(found, console)
+    _with_sales(found, zone, console)
     _history(found, zone, console)
     _may_be_written_to(found, zone, console)
     _journeys(found, zone, console)
@@ -247,6 +248,16 @@ def _rule(rule: Rule, zone: str) -> list[Sequence[RenderableType]]:
         for one in rule.events
     ]
     return rows
+
+
+def _with_sales(found: LeadReport, zone: str, console: Console) -> None:
+    row = found.with_sales
+    if row is None:
+        return
+    since = f"{local(row.opened_at, zone)}" + (f" – {local(row.closed_at, zone)}" if row.closed_at is not None else "")
+    due = f"due {local(row.due_at, zone)}" if row.due_at is not None else ""
+    said = " · ".join(part for part in (row.status, row.reason or "", row.owner, since, due) if part)
+    section(console, "With sales", grid([(Text(f"hand-over {row.id}"), Text(said))]))
 
 
 def _ripeness(found: LeadReport, console: Console) -> None:

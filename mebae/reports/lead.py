@@ -33,6 +33,7 @@ from mebae.reports.lead_told import (
     ScoreTold,
     Stage,
     Threshold,
+    WithSales,
 )
 from mebae.reports.mail_standing import Rules, mail_standing
 from mebae.scoring import Reason, Tally, facts_at
@@ -47,6 +48,7 @@ from mebae.store.tables import (
     Company,
     Delivery,
     Event,
+    Handover,
     JourneyRow,
     Lead,
     PublishedScoring,
@@ -86,6 +88,7 @@ def report(
         row_score=lead.score,
         moves=_moves(session, lead.id),
         ripeness=None if held is None else ripeness(session, lead, held, now),
+        with_sales=_with_sales(session, lead),
         excluded=list(lead.excluded if held is None else held.score.excluded),
         mail=mail_standing(session, lead, rules or Rules(MailRules(), "UTC", Calendar()), now),
         segments=_segments(session, lead.id),
@@ -120,6 +123,12 @@ def ripeness(session: Session, lead: Lead, held: Standing, now: datetime, zone: 
         barred = f"excluded as {', '.join(held.score.excluded)}: such a lead is never qualified"
         missing = f"{missing}; {barred}" if missing else barred
     return Ripeness(to=to, holds=told.value, missing=missing, of=told)
+
+
+def _with_sales(session: Session, lead: Lead) -> WithSales | None:
+    query = select(Handover).where(Handover.lead_id == lead.id).order_by(col(Handover.id).desc())
+    row = session.exec(query).first()
+    return None if row is None else WithSales(**{name: getattr(row, name) for name in WithSales.model_fields})
 
 
 def _after_sales(lead: Lead, back: datetime, missing: str, now: datetime, zone: str) -> str:

@@ -210,6 +210,18 @@ class LedgerLine(Told):
     version: str
 
 
+class WithSales(Told):
+    """A hand-over of the lead, the newest."""
+
+    id: int
+    status: str
+    owner: str
+    opened_at: datetime
+    closed_at: datetime | None
+    reason: str | None
+    due_at: datetime | None
+
+
 class LeadReport(Told):
     now: datetime
     person: Person
@@ -221,6 +233,7 @@ class LeadReport(Told):
     """What the row says, and all there is without a scoring model."""
     moves: list[Move]
     ripeness: Ripeness | None
+    with_sales: WithSales | None
     excluded: list[str]
     mail: MailStanding
     """Whether it may be written to, on what ground, how often and when."""
