@@ -31,7 +31,7 @@ from mebae.journey import NOTHING_LEFT, Done, Ended, Exited, Postponed, Refused,
 from mebae.ledger import Fate
 from mebae.mail.composing import Composed, Letter, compose, letter_for_lead, letter_for_sales, topic_of
 from mebae.mail.handing_over import hand_over, insist
-from mebae.mail.legal import lacking
+from mebae.mail.legal import told_lacking
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.rendering import BrokenMail
 from mebae.mail.transport import Transport
@@ -74,7 +74,7 @@ class MailActivities:
 
     def __init__(self, database: Database, transport: Transport, setting: Setting, settings: MailSettings) -> None:
         self._database, self._transport, self._setting, self._settings = database, transport, setting, settings
-        self._gate = Gate(settings.rules, setting.zone, setting.calendar, lacking(settings))
+        self._gate = Gate(settings.rules, setting.zone, setting.calendar, told_lacking(settings))
 
     @activity.defn(name=contracts.SEND_MAIL)
     @coded

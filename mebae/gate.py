@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Literal
 
-from sqlalchemy import insert
+from sqlalchemy import Insert, insert
 from sqlmodel import Session, SQLModel
 
 from mebae.gating import Answer, GateFacts, GateRules, OnCap, decide
@@ -102,8 +103,13 @@ def _record(session: Session, answered: Sequence[tuple[AskedDelivery, Answer]], 
         for delivery, answer in answered
     ]  # fmt: skip
     if rows:
-        # The table and not the class: as objects, rows with other empty columns become statements of their own.
-        session.execute(insert(SQLModel.metadata.tables["gate_answers"]), rows)
+        session.connection().execute(_answers(), rows)
+
+
+@cache
+def _answers() -> Insert:
+    """The table and not the class: as objects, rows with other empty columns become statements of their own."""
+    return insert(SQLModel.metadata.tables["gate_answers"])
 
 
 def _word(answer: Answer) -> GateAnswer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from mebae.errors import BadInput
@@ -21,6 +22,7 @@ _FURTHEST = 400
 """Days that are looked at: a calendar without a business day in a year is a slip."""
 
 
+@lru_cache(maxsize=64)
 def minutes_of(hours: SendingHours) -> tuple[int, int]:
     """Start and end as minutes of the day. `BadInput` if they are no times, or the end is not after the start."""
     start = _minutes(parse_time(hours.start))

@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import lxml.html  # type: ignore[import-untyped]
+import structlog
 
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.rendering import BrokenMail, Rendered, Sender
 
 FOOTER_MISSING = "footer-missing"
 """The code of the refusal, with the missing parts in the ledger's `raw`."""
+
+log = structlog.get_logger()
 
 _UNSEEN = ("head", "style", "script", "title", "template", "noscript")
 _HIDDEN = re.compile(r"display:none|visibility:hidden|opacity:0(?:\.0+)?(?:;|$)")
@@ -36,6 +39,17 @@ def lacking(settings: MailSettings) -> tuple[str, ...]:
         "MEBAE_TOKEN_KEYS": settings.tokens,
     }
     return tuple(name for name, value in given.items() if not (value.strip() if isinstance(value, str) else value))
+
+
+def told_lacking(settings: MailSettings) -> tuple[str, ...]:
+    """`lacking`, said in the log: mail that waits for ever is lost in silence."""
+    names = lacking(settings)
+    if names:
+        log.error(
+            "mail.footer_unset", settings=", ".join(names), effect="marketing mail waits and none goes out",
+            cure="set them and start the worker anew; the law wants what they say in every mail",
+        )  # fmt: skip
+    return names
 
 
 def check(rendered: Rendered, sender: Sender, unsubscribe_url: str) -> None:

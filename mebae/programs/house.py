@@ -112,6 +112,8 @@ def plan_house(
     if smtp:
         environment |= {"MEBAE_SMTP_HOST": _reachable(settings.host), "MEBAE_SMTP_PORT": str(smtp), "MEBAE_SMTP_TLS": "none"}
         environment |= _placeholders(settings, own, notes)
+    else:
+        notes += [f"{name} is not set: marketing mail waits until it is" for name in _unset(settings, own)]
     if own is not None or not settings.public_url:
         environment["MEBAE_PUBLIC_URL"] = f"http://{_reachable(settings.host)}:{api}"
     if clock is not None:
@@ -142,11 +144,16 @@ def plan_house(
 def _placeholders(settings: Settings, own: Mapping[str, str] | None, notes: list[str]) -> dict[str, str]:
     """What the law wants in every mail, made up where nobody has set it: for mail that goes to the inbox and to nobody else.
     With a real mail server the gate holds all mail until it is set."""
-    given = {"MEBAE_SENDER_POSTAL": settings.sender_postal, "MEBAE_SENDER_CONTACT": settings.sender_contact}
-    unset = [name for name, value in given.items() if not value and name not in (own or {})]
+    unset = _unset(settings, own)
     if unset:
         notes.append(f"mails show a placeholder until you set {' and '.join(unset)}")
     return {name: PLACEHOLDERS[name] for name in unset}
+
+
+def _unset(settings: Settings, own: Mapping[str, str] | None) -> list[str]:
+    """What the law wants in every mail and nobody has set."""
+    given = {"MEBAE_SENDER_POSTAL": settings.sender_postal, "MEBAE_SENDER_CONTACT": settings.sender_contact}
+    return [name for name, value in given.items() if not value.strip() and name not in (own or {})]
 
 
 async def furnish(house: House, supervisor: Supervisor) -> None:

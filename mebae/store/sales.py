@@ -38,14 +38,9 @@ def under_way(session: Session, lead_id: int) -> Handover | None:
     return session.exec(query).first()
 
 
-def held_by_sales(session: Session, lead_ids: Sequence[int]) -> dict[int, datetime]:
-    """Of these leads those whose marketing mail waits for sales, each with since when."""
-    rows = session.execute(
-        select(col(Handover.lead_id), col(Handover.status), col(Handover.opened_at)).where(
-            col(Handover.lead_id).in_(lead_ids), col(Handover.status).in_(UNDER_WAY)
-        )
-    ).all()
-    if not rows:
+def held_by_sales(session: Session, opened: Sequence[tuple[int, str, datetime]]) -> dict[int, datetime]:
+    """Of leads with a hand-over under way (lead, its status, since when) those whose marketing mail waits."""
+    if not opened:
         return {}
     waits: MailWaits = rules_of(session).mail_waits
-    return {lead_id: since for lead_id, status, since in rows if status in _MAIL_WAITS[waits]}
+    return {lead_id: since for lead_id, status, since in opened if status in _MAIL_WAITS[waits]}

@@ -13,8 +13,9 @@ import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import delete
+from sqlalchemy import Connection, Engine, delete
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
@@ -30,9 +31,16 @@ STRENGTH = ("unsubscribed", "imported", "by-hand", "soft-bounces", "hard-bounce"
 """Of two reasons the later one of these is kept: a lead that agrees again lifts an unsubscribe and nothing else."""
 
 
+_SALTS: WeakKeyDictionary[Engine | Connection, str] = WeakKeyDictionary()
+
+
 def salt_of(session: Session) -> str:
-    """The salt of this workspace's hashes."""
-    return session.exec(select(Workspace.address_salt)).one()
+    """The salt of this workspace's hashes. It never changes, and the gate wants it for every mail: read once an engine."""
+    engine = session.get_bind()
+    salt = _SALTS.get(engine)
+    if salt is None:
+        salt = _SALTS[engine] = session.exec(select(Workspace.address_salt)).one()
+    return salt
 
 
 def address_hash(salt: str, address: str) -> str:
