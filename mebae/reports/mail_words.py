@@ -83,6 +83,8 @@ LEDGER: Mapping[str, Words] = {
     ),
     "retried-after-unknown": Words("it was sent once more, as nobody could say whether it had arrived"),
     "settled-by-hand": Words("nobody could say whether it had arrived; a person found that it did"),
+    "holdout": Words("the lead was drawn to get none of this broadcast, so that one can see what the mail does"),
+    "left-segment": Words("the mail had to wait, and then the lead was in the broadcast's segment no more"),
     "ended": Words("the journey or broadcast ended meanwhile"),
     "from-not-aligned": Words(
         "the mail's from: is of another organisation than the sender, and receivers would drop it",
