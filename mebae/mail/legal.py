@@ -59,7 +59,12 @@ def check(rendered: Rendered, sender: Sender, unsubscribe_url: str) -> None:
     at once. A value of a lead is text in its place, and moves or hides nothing.
     """
     shape, key = rendered.shape, (FOOTER_MISSING, sender, rendered.sender)
-    if shape is not None and key in shape.passed and unsubscribe_url in rendered.html and unsubscribe_url in rendered.text:
+    if (
+        shape is not None
+        and key in shape.passed
+        and unsubscribe_url in rendered.html
+        and unsubscribe_url in rendered.text
+    ):
         return
     lacks = missing(rendered, sender, unsubscribe_url)
     if lacks:
