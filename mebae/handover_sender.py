@@ -14,7 +14,13 @@ import structlog
 from sqlalchemy import update
 from sqlmodel import Session, col, or_, select
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
 from temporalio.service import RPCError
 
 from mebae import contracts
@@ -26,6 +32,7 @@ from mebae.store.tables import Handover
 
 log = structlog.get_logger()
 
+_LEAD, _WAITING_FOR = SearchAttributeKey.for_int("LeadId"), SearchAttributeKey.for_keyword("WaitingFor")
 AT_ONCE = 50
 IDLE = 0.5
 """Seconds between looks when there is nothing to tell."""
@@ -53,9 +60,9 @@ class HandoverSender:
     async def deliver(self) -> int:
         """Tells what is to be told now; how many were."""
         told = 0
-        for handover, version in await self._database.read(_untold, self._machine()):
+        for handover, version, lead in await self._database.read(_untold, self._machine()):
             try:
-                await self._tell(handover)
+                await self._tell(handover, lead)
             except RPCError as error:
                 span = TRY_AGAIN if error.status in AWAY else NOT_FOR_NOW
                 if error.status not in AWAY:
@@ -66,7 +73,7 @@ class HandoverSender:
             told += 1
         return told
 
-    async def _tell(self, handover: int) -> None:
+    async def _tell(self, handover: int, lead: int) -> None:
         clock = self._clock if self._clock.speed != 1.0 else None
         await self._client.start_workflow(
             contracts.HANDOVER,
@@ -76,14 +83,15 @@ class HandoverSender:
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             start_signal=contracts.LOOK,
-            static_summary=f"hand-over {handover}",
+            search_attributes=TypedSearchAttributes([SearchAttributePair(_LEAD, lead), SearchAttributePair(_WAITING_FOR, "sales")]),
+            static_summary=f"hand-over {handover} · lead {lead}",
         )
 
 
-def _untold(session: Session, machine: datetime) -> list[tuple[int, int]]:
+def _untold(session: Session, machine: datetime) -> list[tuple[int, int, int]]:
     due = or_(col(Handover.tell_at).is_(None), col(Handover.tell_at) <= machine, col(Handover.tell_at) > machine + 2 * NOT_FOR_NOW)
-    query = select(Handover.id, Handover.version).where(col(Handover.told) < col(Handover.version), due)
-    return [(id or 0, version) for id, version in session.exec(query.order_by(col(Handover.id)).limit(AT_ONCE))]
+    query = select(Handover.id, Handover.version, Handover.lead_id).where(col(Handover.told) < col(Handover.version), due)
+    return [(id or 0, version, lead) for id, version, lead in session.exec(query.order_by(col(Handover.id)).limit(AT_ONCE))]
 
 
 def _told(session: Session, handover: int, version: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlmodel import Session
+from sqlmodel import Session, select
 from typer.testing import CliRunner
 
 from mebae import calling, cli, handing, wiring
@@ -15,7 +15,7 @@ from mebae.handing import Why
 from mebae.sales import Person, SalesRules
 from mebae.settings import Settings
 from mebae.store.database import Database, lock_lead
-from mebae.store.tables import Lead
+from mebae.store.tables import Lead, Telling
 
 RULES = SalesRules(people=(Person(id="inoue", name="井上"), Person(id="hara", name="原", role="field")))
 RUN = CliRunner()
@@ -67,6 +67,13 @@ def test_hand_overs_are_listed_with_their_ages_and_decided(house: Database) -> N
     assert "did you mean 'too-early'" in run("handovers", "reject", "2", "--reason", "too-erly", code=1)
     assert "is rejected" in run("handovers", "reject", "2", "--reason", "too-early")
     assert "no hand-over like this" in run("handovers")
+
+    def trouble(session: Session) -> None:
+        for one in session.exec(select(Telling)):
+            one.status, one.reason = "refused", "webhook-host"
+
+    house.write_now(trouble)
+    assert "messages by mail were refused for good: webhook-host" in run("handovers")
     assert [one["status"] for one in json.loads(run("handovers", "--status", "closed", "--json"))] == ["won", "rejected"]
     shown = run("handovers", "show", "1")
     assert "予算あり" in shown

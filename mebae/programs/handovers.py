@@ -19,7 +19,7 @@ from mebae.handing import Decided, Decision, Why
 from mebae.handover import Move
 from mebae.handover_rows import RowOutcome, handover_of, import_outcomes
 from mebae.programs.screen import local, screen
-from mebae.reports.handovers import Line, calls, handovers
+from mebae.reports.handovers import Line, calls, handovers, untold
 from mebae.settings import Settings
 from mebae.starting import find_lead
 from mebae.store.database import Database, lock_lead
@@ -30,11 +30,17 @@ T = TypeVar("T")
 
 def list_handovers(*, status: str | None, owner: str | None, overdue: bool, limit: int, as_json: bool) -> None:
     """Those that wait longest first."""
-    lines, settings = _read(lambda session, now: handovers(session, now, status=status, owner=owner, overdue=overdue, limit=limit))
+    def look(session: Session, now: datetime) -> tuple[list[Line], dict[tuple[str, str, str], int]]:
+        return handovers(session, now, status=status, owner=owner, overdue=overdue, limit=limit), untold(session)
+
+    (lines, trouble), settings = _read(look)
     if as_json:
         print_json([line.model_dump(mode="json", exclude={"script", "method", "outcome"}) for line in lines])
         return
     console = screen()
+    for (channel, said, reason), count in trouble.items():
+        verb = "wait and are tried again" if said == "waiting" else "were refused for good"
+        console.print(f"[yellow]![/] {count} messages by {channel} {verb}: {reason}")
     if not lines:
         console.print("[green]✓[/] no hand-over like this")
         return

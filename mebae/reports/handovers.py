@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from mebae.errors import BadInput, did_you_mean
 from mebae.handover import UNDER_WAY, Status
 from mebae.store.sales import rules_of
-from mebae.store.tables import Call, Handover, Lead
+from mebae.store.tables import Call, Handover, Lead, Telling
 
 
 class Line(BaseModel):
@@ -90,3 +90,14 @@ def calls(session: Session, now: datetime, *, done: bool = False, owner: str | N
         )
         for row, lead in rows
     ]  # fmt: skip
+
+
+def untold(session: Session) -> dict[tuple[str, str, str], int]:
+    """Messages to sales and other systems that have trouble: channel, status and reason, and how many."""
+    count = func.count()
+    query = (
+        select(Telling.channel, Telling.status, Telling.reason, count)
+        .where(col(Telling.status).in_(("waiting", "refused")), col(Telling.reason).is_not(None))
+        .group_by(Telling.channel, Telling.status, col(Telling.reason))
+    )
+    return {(channel, status, reason or ""): number for channel, status, reason, number in session.exec(query)}
