@@ -12,7 +12,7 @@ from sqlmodel import Session, select
 from mebae import contracts
 from mebae.broadcast_run import Place, World
 from mebae.broadcasts import BroadcastPlan
-from mebae.errors import Permanent
+from mebae.errors import Permanent, Temporary
 from mebae.recurring import EARLIEST, moment, occurrence
 from mebae.store import broadcast_leads as leads
 from mebae.store.broadcasts import published_plans, read_plan
@@ -38,7 +38,7 @@ def request_run(
     only: Iterable[int] | None = None,
     at_once: bool = False,
 ) -> Broadcast:
-    """Records a run by command, to be started. The same command again gives the same run.
+    """Records a run by command, to be started. The same command again, of the same broadcast, gives the same run.
 
     Args:
         only: these leads alone, without test and holdout, whoever is in the segment.
@@ -50,7 +50,7 @@ def request_run(
     # Not a copy: its version would be the original's.
     plan = BroadcastPlan.model_validate(plan.model_dump() | changed)
     place = Place(since=now) if plan.local_time else Place()
-    row = _row(session, plan, f"command:{command}", now, place)
+    row = _row(session, plan, f"command:{plan.broadcast}:{command}", now, place)
     if not row.workflow_id:
         assert row.id is not None
         row.workflow_id = contracts.broadcast_workflow_id(row.broadcast, row.id)
@@ -92,10 +92,6 @@ def open_scheduled(
     if row.workflow_id not in ("", workflow_id):
         return Opened(None, "sent-before")
     row.workflow_id = workflow_id
-    if now - due > window(plan.give_up_after):
-        # Nobody was there to send it: old news is no news.
-        row.status, row.outcome, row.ended_at = "ended", TOO_LATE, now
-        return Opened(None, TOO_LATE)
     return _begin(session, row, now)
 
 
@@ -119,6 +115,11 @@ def _row(session: Session, plan: BroadcastPlan, cause: str, due: datetime, place
 def _begin(session: Session, row: Broadcast, now: datetime) -> Opened:
     if row.status == "starting":
         plan = read_plan(row.broadcast, row.plan)
-        total = 0 if plan is None else leads.count_members(session, plan, now)
-        row.status, row.started_at, row.counts = "running", now, {"total": total}
-    return Opened(row.id)
+        if plan is None:
+            raise Temporary("plan-unreadable")
+        if now - row.due_at > window(plan.give_up_after):
+            # Nobody was there to send it: old news is no news.
+            row.status, row.outcome, row.ended_at = "ended", TOO_LATE, now
+        else:
+            row.status, row.started_at, row.counts = "running", now, {"total": leads.count_members(session, plan, now)}
+    return Opened(None, TOO_LATE) if row.outcome == TOO_LATE else Opened(row.id)

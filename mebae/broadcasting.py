@@ -242,9 +242,13 @@ def taken(session: Session, run: int, batch: Batch, world: World, now: datetime)
     if it.place.turn != batch.turn:
         return
     found = leads.tally(session, run, batch.leads)
+    after = batch.after
+    if sum(found.values()) < len(batch.leads):
+        # A pause came before all of them had a row: for those it is still their turn.
+        after = leads.first_without(session, run, batch.leads) - 1
     before = {"postponed": -len(batch.leads)} if batch.late else {}
     it.row.counts = plus(plus(it.row.counts, before), by_word(found))
-    moved: dict[str, object] = {"late_after" if batch.late else "after": batch.after}
+    moved: dict[str, object] = {"late_after" if batch.late else "after": after}
     [reason] = {reason for _, reason in found} if len({reason for _, reason in found}) == 1 else [None]
     if reason in STALLS and all(status == DeliveryStatus.POSTPONED for status, _ in found):
         stalls = it.place.stalls + 1

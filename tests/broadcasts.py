@@ -77,7 +77,10 @@ class Mailer:
         return BulkOutcome()
 
     def _all(self, session: Session, broadcast: int, leads: Sequence[int], content: BulkContent, now: datetime) -> None:
-        ended = session.get_one(Broadcast, broadcast).status in ("done", "ended")
+        row = session.get_one(Broadcast, broadcast)
+        if row.paused:
+            return
+        ended = row.status in ("done", "ended")
         for lead, row in self._rows(session, broadcast, leads, content).items():
             if row.status == "data":
                 row.status = "unknown"

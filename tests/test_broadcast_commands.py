@@ -150,8 +150,9 @@ def test_a_send_is_recorded_once_while_temporal_is_away(project: Project) -> Non
     for _ in range(2):
         said = run("broadcasts", "send", "monthly-news", "--yes", "--command", "april")
         assert "is recorded; Temporal does not answer" in said
+    assert "is still under way" in said
     [row] = project.database.read_now(lambda session: session.exec(select(Broadcast)).all())
-    assert (row.cause, row.status, row.workflow_id) == ("command:april", "starting", f"broadcast/monthly-news/{row.id}")
+    assert (row.cause, row.status, row.workflow_id) == ("command:monthly-news:april", "starting", f"broadcast/monthly-news/{row.id}")
 
 
 def test_who_edited_the_file_is_told_what_is_sent(project: Project) -> None:

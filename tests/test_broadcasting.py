@@ -270,6 +270,26 @@ async def test_a_paused_run_sends_nothing_until_it_is_resumed(database: Database
     assert story.mailer.mailed == Counter(ids)
 
 
+async def test_who_met_the_pause_before_anything_was_written_of_it_gets_its_mail_afterwards(database: Database) -> None:
+    """The mailer writes nothing of leads that it is given while the run is paused."""
+    ids = people(database, 30)
+    story = Story.begin(database, plan(holdout=10))
+    send = story.mailer.send
+
+    async def pausing(broadcast: int, leads: Any, content: Any, now: Any) -> Any:
+        steer(story, "pause")
+        return await send(broadcast, leads, content, now)
+
+    while not story.mailer.mailed:
+        await story.step(most=10)
+    story.mailer.send = pausing  # type: ignore[method-assign]
+    assert await story.on(most=10) == Halted()
+    story.mailer.send = send  # type: ignore[method-assign]
+    steer(story, "resume")
+    assert await story.on(most=10) == Over("completed")
+    assert story.mailer.mailed == Counter(set(ids) - set(story.of("refused", "holdout")))
+
+
 async def test_the_time_of_a_pause_does_not_count_against_what_had_to_wait(database: Database) -> None:
     people(database, 3)
     story = Story.begin(database, plan(give_up_after=Duration(days=2)))
@@ -481,6 +501,13 @@ async def test_old_news_is_not_sent_when_the_worker_was_away_for_days(database: 
     assert fire(database, TEN, now=TEN + 3 * DAY + MINUTE) == (None, "too-late")
     [row] = database.read_now(lambda session: session.exec(select(Broadcast)).all())
     assert (row.status, row.outcome) == ("ended", "too-late")
+
+
+async def test_a_command_that_waited_for_days_is_not_carried_out_any_more(database: Database) -> None:
+    people(database, 3)
+    row = database.write_now(broadcast_opening.request_run, plan(), "c1", NOON)
+    for _ in range(2):
+        assert database.write_now(broadcast_opening.open_run, row.id or 0, NOON + 4 * DAY) == (None, "too-late")
 
 
 async def test_the_last_day_of_a_short_month_is_its_time(database: Database) -> None:

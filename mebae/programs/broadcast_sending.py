@@ -31,6 +31,7 @@ from mebae.programs.operating import operate
 from mebae.programs.screen import local, screen
 from mebae.settings import Settings
 from mebae.starting import find_lead
+from mebae.store.broadcast_results import open_runs
 from mebae.store.broadcasts import plan_to_send
 from mebae.store.tables import Broadcast
 from mebae.temporal import TemporalAway, connect
@@ -51,6 +52,10 @@ def send_broadcast(
             console.print(
                 "[yellow]●[/] its file was edited since the worker started: this sends it as it was then",
                 soft_wrap=True,
+            )
+        for row in database.read_now(open_runs, broadcast):
+            console.print(
+                f"[yellow]●[/] run {row.id} of it is still under way: mebae broadcasts show {broadcast}", soft_wrap=True
             )
         only = [database.read_now(_number, address) for address in to] or None
         asked = plan if only is None else BroadcastPlan.model_validate(plan.model_dump() | {"only": tuple(only)})

@@ -113,6 +113,12 @@ def runs_of(session: Session, broadcast: str, *, limit: int) -> list[Broadcast]:
     return list(session.exec(query))
 
 
+def open_runs(session: Session, broadcast: str) -> list[Broadcast]:
+    """Those that are not over."""
+    where = (Broadcast.broadcast == broadcast, col(Broadcast.status).not_in(("done", "ended")))
+    return list(session.exec(select(Broadcast).where(*where).order_by(col(Broadcast.id))))
+
+
 def _held() -> ColumnElement[bool]:
     return func.coalesce(col(Delivery.reason) == HOLDOUT, False)
 

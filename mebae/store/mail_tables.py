@@ -244,7 +244,7 @@ class Broadcast(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     cause: str = Field(unique=True)
-    """What made it: `schedule:<broadcast>:<time>` or `command:<id>`. Once per cause."""
+    """What made it: `schedule:<broadcast>:<time>`, `trigger:…` or `command:<broadcast>:<id>`. Once per cause."""
     broadcast: str = Field(index=True)
     plan: str = Field(sa_column=Column(Text, nullable=False))
     """The plan that it was started with."""
