@@ -242,13 +242,9 @@ def taken(session: Session, run: int, batch: Batch, world: World, now: datetime)
     if it.place.turn != batch.turn:
         return
     found = leads.tally(session, run, batch.leads)
-    after = batch.after
-    if sum(found.values()) < len(batch.leads):
-        # A pause came before all of them had a row: for those it is still their turn.
-        after = leads.first_without(session, run, batch.leads) - 1
     before = {"postponed": -len(batch.leads)} if batch.late else {}
     it.row.counts = plus(plus(it.row.counts, before), by_word(found))
-    moved: dict[str, object] = {"late_after" if batch.late else "after": after}
+    moved: dict[str, object] = {"late_after" if batch.late else "after": batch.after}
     [reason] = {reason for _, reason in found} if len({reason for _, reason in found}) == 1 else [None]
     if reason in STALLS and all(status == DeliveryStatus.POSTPONED for status, _ in found):
         stalls = it.place.stalls + 1
@@ -267,7 +263,7 @@ def pause(session: Session, run: int, world: World, now: datetime) -> None:
     it = run_of(session, run, world, now)
     if not it.row.paused:
         it.row.paused = True
-        it.keep(paused_at=now)
+        it.keep(paused_at=now)  # a move: the batch under way moves nothing any more, so that all of it comes again
 
 
 def resume(session: Session, run: int, world: World, now: datetime) -> None:
@@ -276,6 +272,7 @@ def resume(session: Session, run: int, world: World, now: datetime) -> None:
     if it.row.paused:
         it.row.paused = False
         leads.due_now(session, run, PAUSED, now)
+        recount(session, it)
         limit, since = it.place.limit, it.place.paused_at
         longer = limit + (now - since) if limit is not None and since is not None else limit
         it.keep(paused_at=None, limit=longer, late_from=None, rest_until=None)

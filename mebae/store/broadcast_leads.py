@@ -185,12 +185,6 @@ def tally(session: Session, run: int, ids: Sequence[int] | None = None) -> dict[
     return {(status, reason): many for status, reason, many in session.execute(whole)}
 
 
-def first_without(session: Session, run: int, ids: Sequence[int]) -> int:
-    """The first of these leads of whose mail nothing is recorded."""
-    known = {turn.lead for turn in _turns(session, run, ids)}
-    return min(id for id in ids if id not in known)
-
-
 def tried(session: Session, run: int, variants: Sequence[str]) -> dict[str, Tried]:
     """What has become of each variant of the test so far, in their order."""
     sent = col(Delivery.status) == DeliveryStatus.SENT
