@@ -65,6 +65,8 @@ _OPEN = ("alt", "content", "aria-label")
 _KEEPING_SPACES = ("pre", "textarea", "listing", "plaintext")
 _BEFORE_VALUE = re.compile(r"https?://[^/?#\s]+[/?#][^\s]*", re.IGNORECASE)
 _SAFE_PART = re.compile(r"(?:[A-Za-z0-9;/?:@&=+$,\-_.!~*'()#]|%[0-9A-Fa-f]{2})+")
+_HALF_ESCAPE = re.compile(r"%(?:25)?[0-9A-Fa-f]?$")
+"""An address that ends within `%41`, as written, or as Markdown encodes a lone `%`."""
 _SAFE_WHOLE = re.compile(r"https?://[A-Za-z0-9;/?:@&=+$,\-_.!~*'()#%]+")
 
 Part = str | int
@@ -93,6 +95,8 @@ class Skeleton:
     text: tuple[str, ...] = ()
     in_text: tuple[tuple[int, Callable[[_Filling], str]], ...] = ()
     links: tuple[_Address, ...] = ()
+    sources: tuple[tuple[Part, ...], ...] = ()
+    """Where images come from, their values open."""
     doubtful: tuple[tuple[tuple[Part, ...], tuple[Part, ...]], ...] = ()
     """Links whose words may be their own address, which the text part shows once: the words, the address."""
     variants: set[int] = field(default_factory=set)
@@ -127,15 +131,24 @@ def finish(recorder: Recorder, page: str, links: Links, *, mjml: bool = False) -
 class _Filling:
     """One lead's values, on their way into a skeleton."""
 
-    __slots__ = ("addresses", "values")
+    __slots__ = ("addresses", "sources", "values")
 
     def __init__(self, skeleton: Skeleton, recorder: Recorder, links: Links) -> None:
         self.values = [value.words for value in recorder.values]
-        self.addresses: list[str] = []
-        for link in skeleton.links:
-            address = links.placed(self.address(link.parts), untracked=link.untracked)
-            if address.startswith(("http:", "https:")) is not link.web:
+        self.sources = [self.address(parts) for parts in skeleton.sources]
+        targets = [self.address(link.parts) for link in skeleton.links]
+        for words, at in skeleton.doubtful:
+            if self.said(words).strip() == self.address(at):
+                raise Unsafe("a link whose words are its address")
+        for link, target in zip(skeleton.links, targets, strict=True):
+            if target.strip().lower().startswith(("http://", "https://")) is not link.web:
                 raise Unsafe("an address of another kind")
+        # Only now, for what is asked of `links` is noted there, and an address that the plain way would not write is no link.
+        self.addresses: list[str] = []
+        for link, target in zip(skeleton.links, targets, strict=True):
+            address = links.placed(target, untracked=link.untracked)
+            if address.startswith(("http:", "https:")) is not link.web:
+                raise Unsafe("an address that the text part shows otherwise")
             self.addresses.append(address)
 
     def address(self, parts: tuple[Part, ...]) -> str:
@@ -157,7 +170,7 @@ class _Filling:
             if not _SAFE_WHOLE.fullmatch(value):
                 raise Unsafe("an address that Markdown would change")
             return _normal(value)
-        if not _SAFE_PART.fullmatch(value) or not _BEFORE_VALUE.fullmatch(before) or "%" in before[-2:]:
+        if not _SAFE_PART.fullmatch(value) or not _BEFORE_VALUE.fullmatch(before) or _HALF_ESCAPE.search(before):
             raise Unsafe("an address that Markdown would change")
         return value
 
@@ -172,9 +185,6 @@ _normal = lru_cache(maxsize=1024)(normal_link)
 
 def _filled(skeleton: Skeleton, recorder: Recorder, links: Links) -> tuple[str, str]:
     filling = _Filling(skeleton, recorder, links)
-    for words, address in skeleton.doubtful:
-        if filling.said(words).strip() == filling.address(address):
-            raise Unsafe("a link whose words are its address")
     page, text = list(skeleton.html), list(skeleton.text)
     for at, value in skeleton.in_html:
         page[at] = value(filling)
@@ -209,8 +219,8 @@ def _link_in_text(number: int) -> Callable[[_Filling], str]:
     return lambda filling: filling.addresses[number]
 
 
-def _source_in_html(parts: tuple[Part, ...]) -> Callable[[_Filling], str]:
-    return lambda filling: attribute(filling.address(parts))
+def _source_in_html(number: int) -> Callable[[_Filling], str]:
+    return lambda filling: attribute(filling.sources[number])
 
 
 # -- laying out a shape
@@ -249,7 +259,7 @@ def _skeleton(page: str, pieces: tuple[str, ...], mjml: bool) -> Skeleton:
         raise Unsafe("an address in the text part")
     return Skeleton(
         html=tuple(laid_out.parts), in_html=tuple(laid_out.open), links=tuple(links.addresses), doubtful=tuple(links.doubtful),
-        **_open_text(text),
+        sources=tuple(laid_out.sources), **_open_text(text),
     )  # fmt: skip
 
 
@@ -344,6 +354,7 @@ class _Page:
     def __init__(self, page: str, *, attributes: bool) -> None:
         self.parts: list[str] = []
         self.open: list[tuple[int, Callable[[_Filling], str]]] = []
+        self.sources: list[tuple[Part, ...]] = []
         self.literals: set[int] = set()
         self._attributes = attributes
         self._tables: list[bool] = []
@@ -412,7 +423,8 @@ class _Page:
         if not self._attributes or name not in (*_OPEN, "src"):
             self._refuse(value)
         elif name == "src":
-            self._put(_source_in_html(_parts(html.unescape(value))))
+            self.sources.append(_parts(html.unescape(value)))
+            self._put(_source_in_html(len(self.sources) - 1))
             return
         for part in _parts(value):
             if isinstance(part, str):

@@ -132,6 +132,7 @@ def both(source: str, layout: str, filled: dict[str, Any]) -> tuple[Any, Any]:
 )
 @example(body=BODIES[9], layout=LAYOUT, name="x`y", company="a", url=None, tags=[], language="ja")
 @example(body=BODIES[0], layout=LAYOUTS[3], name="a", company="a", url="https://example.com/a", tags=[], language="ja")
+@example(body="[a](https://example.com/%{{ lead.company }})", layout=LAYOUT, name="a", company="2026", url=None, tags=[], language="ja")
 @example(body=BODIES[6], layout=LAYOUT, name="a", company="a", url="https://example.com/a", tags=[], language="ja")
 def test_the_fast_way_and_the_plain_way_write_the_same_bytes(
     body: str, layout: str, name: Any, company: Any, url: Any, tags: list[Any], language: str
