@@ -132,6 +132,12 @@ def _say(report: ImportReport, file: Path, dry_run: bool, report_file: Path | No
             f"--map '{escape(one)}=company', --map '{escape(one)}=ignore'",
             soft_wrap=True,
         )
+    if report.new and not report.consents:
+        console.print(
+            "Nobody of them has agreed to get mail, as far as the list says: none gets marketing mail until that is recorded. "
+            "--consent HOW says it of the whole list (form, business-card, dealings …), a column 'consent' of each row",
+            soft_wrap=True,
+        )
     if dry_run:
         console.print("This was a dry run: nothing was written.")
     if not report.problems:
