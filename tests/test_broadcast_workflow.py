@@ -208,16 +208,16 @@ async def until_listed(client: Client, many: int) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_a_triggered_schedule_sends_and_the_run_is_known_by_its_workflow(database: Database) -> None:
+async def test_a_triggered_schedule_sends_and_the_run_is_known_by_its_workflow(sqlite_database: Database) -> None:
     soon = datetime.now(UTC) + timedelta(days=40)
     written = plan(broadcast="monthly", schedule=Once(day=soon.date(), at="10:00"))
-    async with house(database) as mebae:
+    async with house(sqlite_database) as mebae:
         await leads(mebae, 5)
         await publish(mebae, written)
         await ensure_broadcast_schedules(mebae.client, [written], mebae.settings)
         await mebae.client.get_schedule_handle("broadcast/monthly").trigger()
         async with asyncio.timeout(30):
-            while not (rows := await database.read(lambda session: session.exec(select(Broadcast)).all())):
+            while not (rows := await sqlite_database.read(lambda session: session.exec(select(Broadcast)).all())):
                 await asyncio.sleep(0.1)
         [row] = rows
         done = await until(mebae, row.id or 0, lambda row: row.status == "done")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -57,23 +59,23 @@ async def test_a_lead_that_leaves_the_segment_before_its_turn_is_not_mailed(data
     assert story.mailer.mailed == Counter(set(ids) - {ids[20]})
 
 
-async def test_an_erased_lead_gets_nothing(database: Database) -> None:
-    sato, suzuki = people(database, 2, score=60)
-    story = Story.begin(database, plan(to=HOT))
+async def test_an_erased_lead_gets_nothing(sqlite_database: Database) -> None:
+    sato, suzuki = people(sqlite_database, 2, score=60)
+    story = Story.begin(sqlite_database, plan(to=HOT))
     story.write(sato, erased_at=NOON)
     await story.on()
     assert story.mailer.mailed == Counter([suzuki])
 
 
-async def test_an_empty_segment_is_done_at_once(database: Database) -> None:
-    story = Story.begin(database, plan(to=HOT))
+async def test_an_empty_segment_is_done_at_once(sqlite_database: Database) -> None:
+    story = Story.begin(sqlite_database, plan(to=HOT))
     assert await story.on() == Over("completed")
     assert story.row.counts["total"] == 0
 
 
-async def test_what_the_gate_refuses_is_counted_and_stops_nobody(database: Database) -> None:
-    ids = people(database, 20)
-    story = Story.begin(database, plan())
+async def test_what_the_gate_refuses_is_counted_and_stops_nobody(sqlite_database: Database) -> None:
+    ids = people(sqlite_database, 20)
+    story = Story.begin(sqlite_database, plan())
     story.mailer.answer = lambda lead: "opted-out" if lead == ids[3] else "sent"
     await story.on(most=7)
     assert story.row.counts == {"total": 20, "sent": 19, "refused": 1}
@@ -116,9 +118,9 @@ def clicks(story: Story, **many: int) -> None:
     story.database.write_now(write)
 
 
-async def test_with_too_few_clicks_the_mail_itself_wins(database: Database) -> None:
-    people(database, 200)
-    story = Story.begin(database, plan(ab=AB))
+async def test_with_too_few_clicks_the_mail_itself_wins(sqlite_database: Database) -> None:
+    people(sqlite_database, 200)
+    story = Story.begin(sqlite_database, plan(ab=AB))
     await story.on()
     clicks(story, c=TOO_FEW - 1)
     story.now += 4 * HOUR
@@ -126,20 +128,20 @@ async def test_with_too_few_clicks_the_mail_itself_wins(database: Database) -> N
     assert (story.row.winner, story.row.decision["why"]) == ("a", "too-few")
 
 
-async def test_who_joins_after_the_test_gets_the_winner(database: Database) -> None:
-    people(database, 50)
-    story = Story.begin(database, plan(ab=AB))
+async def test_who_joins_after_the_test_gets_the_winner(sqlite_database: Database) -> None:
+    people(sqlite_database, 50)
+    story = Story.begin(sqlite_database, plan(ab=AB))
     await story.on()
-    late = people(database, 50)
+    late = people(sqlite_database, 50)
     story.now += 4 * HOUR
     await story.on()
     assert set(late) <= set(story.mailer.mailed)
     assert {story.mailer.contents[id].variant for id in late} == {None}
 
 
-async def test_a_variants_mail_that_had_to_wait_is_that_variants_when_it_goes_out(database: Database) -> None:
-    people(database, 200)
-    story = Story.begin(database, plan(ab=AB))
+async def test_a_variants_mail_that_had_to_wait_is_that_variants_when_it_goes_out(sqlite_database: Database) -> None:
+    people(sqlite_database, 200)
+    story = Story.begin(sqlite_database, plan(ab=AB))
     story.mailer.answer = lambda lead: NOON + HOUR
     await story.on()
     story.mailer.answer = lambda lead: "sent"
@@ -227,9 +229,9 @@ async def test_what_would_have_to_wait_too_long_is_given_up(database: Database) 
     assert story.row.counts == {"total": 5, "sent": 4, "refused": 1}
 
 
-async def test_waiting_mails_are_collected_and_not_each_waked_for(database: Database) -> None:
-    ids = people(database, 200)
-    story = Story.begin(database, plan())
+async def test_waiting_mails_are_collected_and_not_each_waked_for(sqlite_database: Database) -> None:
+    ids = people(sqlite_database, 200)
+    story = Story.begin(sqlite_database, plan())
     story.mailer.answer = lambda lead: NOON + timedelta(seconds=30 + lead - ids[0]) if story.now == NOON else "sent"
     rests = 0
     while isinstance(at := await story.on(), Resting):
@@ -238,9 +240,9 @@ async def test_waiting_mails_are_collected_and_not_each_waked_for(database: Data
     assert rests <= 6
 
 
-async def test_a_mail_server_that_is_away_stops_the_run_and_not_each_lead(database: Database) -> None:
-    people(database, 200)
-    story = Story.begin(database, plan())
+async def test_a_mail_server_that_is_away_stops_the_run_and_not_each_lead(sqlite_database: Database) -> None:
+    people(sqlite_database, 200)
+    story = Story.begin(sqlite_database, plan())
     story.mailer.answer = lambda lead: story.now + MINUTE
     story.mailer.waits_for = "mail-server-unavailable"
     assert await story.on(most=10) == Resting(NOON + MINUTE, "mail-server-unavailable")
@@ -270,10 +272,10 @@ async def test_a_paused_run_sends_nothing_until_it_is_resumed(database: Database
     assert story.mailer.mailed == Counter(ids)
 
 
-async def test_who_met_the_pause_before_anything_was_written_of_it_gets_its_mail_afterwards(database: Database) -> None:
+async def test_who_met_the_pause_before_anything_was_written_of_it_gets_its_mail_afterwards(sqlite_database: Database) -> None:
     """The mailer writes nothing of leads that it is given while the run is paused."""
-    ids = people(database, 30)
-    story = Story.begin(database, plan(holdout=10))
+    ids = people(sqlite_database, 30)
+    story = Story.begin(sqlite_database, plan(holdout=10))
     send = story.mailer.send
 
     async def pausing(broadcast: int, leads: Any, content: Any, now: Any) -> Any:
@@ -290,9 +292,9 @@ async def test_who_met_the_pause_before_anything_was_written_of_it_gets_its_mail
     assert story.mailer.mailed == Counter(set(ids) - set(story.of("refused", "holdout")))
 
 
-async def test_the_time_of_a_pause_does_not_count_against_what_had_to_wait(database: Database) -> None:
-    people(database, 3)
-    story = Story.begin(database, plan(give_up_after=Duration(days=2)))
+async def test_the_time_of_a_pause_does_not_count_against_what_had_to_wait(sqlite_database: Database) -> None:
+    people(sqlite_database, 3)
+    story = Story.begin(sqlite_database, plan(give_up_after=Duration(days=2)))
     story.mailer.answer = lambda lead: NOON + DAY if story.now < NOON + DAY else "sent"
     await story.on()
     steer(story, "pause")
@@ -302,9 +304,9 @@ async def test_the_time_of_a_pause_does_not_count_against_what_had_to_wait(datab
     assert isinstance(await story.on(), Resting), "and not given up"
 
 
-async def test_mails_that_met_the_pause_at_the_gate_go_out_when_it_ends(database: Database) -> None:
-    people(database, 3)
-    story = Story.begin(database, plan())
+async def test_mails_that_met_the_pause_at_the_gate_go_out_when_it_ends(sqlite_database: Database) -> None:
+    people(sqlite_database, 3)
+    story = Story.begin(sqlite_database, plan())
     story.mailer.answer, story.mailer.waits_for = lambda lead: NOON + 8 * HOUR, "paused"
     await story.step()
     await story.step()
@@ -365,9 +367,9 @@ async def test_who_was_in_data_and_left_the_segment_is_listed_as_unknown(databas
     assert story.of("unknown") == [ids[2]]
 
 
-async def test_a_worker_that_dies_before_an_end_leaves_nobody_in_data(database: Database) -> None:
-    ids = people(database, 5)
-    story = Story.begin(database, plan())
+async def test_a_worker_that_dies_before_an_end_leaves_nobody_in_data(sqlite_database: Database) -> None:
+    ids = people(sqlite_database, 5)
+    story = Story.begin(sqlite_database, plan())
     story.mailer.dies_after = 2
     with pytest.raises(Died):
         await story.on()
@@ -376,20 +378,69 @@ async def test_a_worker_that_dies_before_an_end_leaves_nobody_in_data(database: 
     assert story.of("unknown") == [ids[2]]
 
 
-async def test_an_attempt_that_was_given_up_for_dead_moves_nothing(database: Database) -> None:
-    ids = people(database, 40)
-    story = Story.begin(database, plan())
+async def test_an_attempt_that_was_given_up_for_dead_moves_nothing(sqlite_database: Database) -> None:
+    ids = people(sqlite_database, 40)
+    story = Story.begin(sqlite_database, plan())
     await story.step(most=10)
-    looked = database.read_now(broadcasting.look, story.id, WORLD, NOON, most=10)
-    lost = database.write_now(broadcasting.take, story.id, looked, WORLD, NOON, most=10)
+    looked = sqlite_database.read_now(broadcasting.look, story.id, WORLD, NOON, most=10)
+    lost = sqlite_database.write_now(broadcasting.take, story.id, looked, WORLD, NOON, most=10)
     assert isinstance(lost, Batch)
     await story.step(most=10)
     await story.step(most=10)
     place = story.row.place
-    database.write_now(broadcasting.taken, story.id, lost, WORLD, NOON)
+    sqlite_database.write_now(broadcasting.taken, story.id, lost, WORLD, NOON)
     assert story.row.place == place
     await story.on()
     assert story.mailer.mailed == Counter(ids)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_happens_everybody_is_mailed_once_or_it_is_said_why(sqlite_database: Database, seed: int) -> None:
+    """Workers die between any two transactions and in the middle of a mail, the run is paused, mails wait, leads leave."""
+    chance = random.Random(seed)
+    ids = people(sqlite_database, 60, score=60)
+    story = Story.begin(sqlite_database, plan(to=HOT, ab=AB if seed % 2 else None, holdout=10 * (seed % 3)))
+    left: dict[int, datetime] = {}
+    story.mailer.answer = lambda lead: story.now + chance.choice([1, 30, 600]) * MINUTE if chance.random() < 0.2 else "sent"
+    at: Any = None
+    while not isinstance(at, Over):
+        most = chance.choice([1, 4, 15])
+        match chance.randrange(9):
+            case 0:  # dies before it has taken anything
+                sqlite_database.read_now(broadcasting.look, story.id, WORLD, story.now, most=most)
+            case 1:  # dies with a batch in its hands, nothing sent
+                looked = sqlite_database.read_now(broadcasting.look, story.id, WORLD, story.now, most=most)
+                sqlite_database.write_now(broadcasting.take, story.id, looked, WORLD, story.now, most=most)
+            case 2:  # dies when all is sent, before the place has moved
+                looked = sqlite_database.read_now(broadcasting.look, story.id, WORLD, story.now, most=most)
+                batch = sqlite_database.write_now(broadcasting.take, story.id, looked, WORLD, story.now, most=most)
+                for group in batch.groups if isinstance(batch, Batch) else ():
+                    await story.mailer.send(story.id, group.leads, group.content, lambda: story.now)
+            case 3:  # dies in the middle of a mail
+                story.mailer.dies_after = chance.randrange(most)
+                with contextlib.suppress(Died):
+                    await story.step(most)
+                story.mailer.dies_after = None
+            case 4:
+                steer(story, chance.choice(["pause", "resume"]))
+            case 5:
+                gone = chance.choice(ids)
+                story.write(gone, score=0)
+                left.setdefault(gone, story.now)
+            case _:
+                at = await story.step(most)
+        if isinstance(at, Halted):
+            steer(story, "resume")
+        if isinstance(at, Resting):
+            story.now = max(story.now, at.until)
+    rows = {row.lead_id: row for row in story.deliveries()}
+    assert max(story.mailer.mailed.values()) == 1
+    assert {row.status for row in rows.values()} <= {"sent", "refused", "unknown"}
+    assert {row.lead_id for row in rows.values() if row.status == "unknown"} == set(story.mailer.died)
+    assert set(story.of("sent")) == set(story.mailer.mailed)
+    assert set(ids) - set(rows) <= set(left), "nobody is lost but who left before its turn"
+    assert all(rows[id].sent_at <= when for id, when in left.items() if id in rows and rows[id].status == "sent" and rows[id].sent_at)
+    assert sum(story.row.counts[word] for word in ("sent", "refused", "unknown", "holdout") if word in story.row.counts) == len(rows)
 
 
 # By local time -------------------------------------------------------------------------------------------------------
@@ -419,36 +470,36 @@ async def test_each_lead_gets_it_at_the_time_of_its_own_zone_on_the_day_the_cloc
     assert {sent[id] for id in nowhere.values()} == {datetime.fromisoformat(ZONES["Asia/Tokyo"])}
 
 
-async def test_the_zone_of_the_broadcast_is_for_those_without_one(database: Database) -> None:
-    [nowhere] = people(database, 1, time_zone=None)
-    story = Story.scheduled(database, local(zone="Europe/Berlin"), datetime(2026, 3, 7, 20, 0, tzinfo=UTC))
+async def test_the_zone_of_the_broadcast_is_for_those_without_one(sqlite_database: Database) -> None:
+    [nowhere] = people(sqlite_database, 1, time_zone=None)
+    story = Story.scheduled(sqlite_database, local(zone="Europe/Berlin"), datetime(2026, 3, 7, 20, 0, tzinfo=UTC))
     await story.to_the_end()
     assert {row.lead_id: row.sent_at for row in story.deliveries()} == {nowhere: datetime.fromisoformat(ZONES["Europe/Berlin"])}
 
 
-async def test_a_run_that_comes_late_sends_at_once_where_the_time_has_passed(database: Database) -> None:
+async def test_a_run_that_comes_late_sends_at_once_where_the_time_has_passed(sqlite_database: Database) -> None:
     for zone in ZONES:
-        people(database, 3, time_zone=zone)
-    story = Story.scheduled(database, local(), datetime(2026, 3, 7, 20, 0, tzinfo=UTC))
+        people(sqlite_database, 3, time_zone=zone)
+    story = Story.scheduled(sqlite_database, local(), datetime(2026, 3, 7, 20, 0, tzinfo=UTC))
     story.now = datetime(2026, 3, 8, 12, 0, tzinfo=UTC)
     assert await story.on() == Resting(datetime(2026, 3, 8, 14, 0, tzinfo=UTC), "zone")
     assert len(story.mailer.mailed) == 9
 
 
-async def test_a_new_zone_is_found_while_the_run_rests(database: Database) -> None:
-    people(database, 1, time_zone="Pacific/Honolulu")
-    story = Story.scheduled(database, local(), datetime(2026, 3, 7, 20, 0, tzinfo=UTC))
+async def test_a_new_zone_is_found_while_the_run_rests(sqlite_database: Database) -> None:
+    people(sqlite_database, 1, time_zone="Pacific/Honolulu")
+    story = Story.scheduled(sqlite_database, local(), datetime(2026, 3, 7, 20, 0, tzinfo=UTC))
     at = await story.on()
     assert isinstance(at, Resting)
-    [berlin] = people(database, 1, time_zone="Europe/Berlin")
+    [berlin] = people(sqlite_database, 1, time_zone="Europe/Berlin")
     story.now = datetime(2026, 3, 8, 9, 0, tzinfo=UTC)
     await story.on()
     assert story.mailer.mailed == Counter([berlin])
 
 
-async def test_by_command_each_zone_gets_it_at_its_next_time(database: Database) -> None:
-    tokyo, berlin = (people(database, 1, time_zone=zone)[0] for zone in ("Asia/Tokyo", "Europe/Berlin"))
-    story = Story.begin(database, local())  # noon in Tokyo, five in the morning in Berlin
+async def test_by_command_each_zone_gets_it_at_its_next_time(sqlite_database: Database) -> None:
+    tokyo, berlin = (people(sqlite_database, 1, time_zone=zone)[0] for zone in ("Asia/Tokyo", "Europe/Berlin"))
+    story = Story.begin(sqlite_database, local())  # noon in Tokyo, five in the morning in Berlin
     await story.to_the_end()
     sent = {row.lead_id: row.sent_at for row in story.deliveries()}
     assert sent == {berlin: datetime(2026, 4, 7, 8, 0, tzinfo=UTC), tokyo: datetime(2026, 4, 8, 1, 0, tzinfo=UTC)}
@@ -477,43 +528,43 @@ async def test_a_schedule_that_fires_makes_one_run_for_its_time(database: Databa
     assert row.workflow_id == "w1"
 
 
-async def test_the_week_between_is_not_its_time(database: Database) -> None:
-    database.write_now(publish_broadcasts, [WEEKLY])
-    assert fire(database, TEN + 7 * DAY) == (None, "not-due")
-    assert fire(database, TEN + 14 * DAY)[0] is not None
-    assert len(database.read_now(lambda session: session.exec(select(Broadcast)).all())) == 1
+async def test_the_week_between_is_not_its_time(sqlite_database: Database) -> None:
+    sqlite_database.write_now(publish_broadcasts, [WEEKLY])
+    assert fire(sqlite_database, TEN + 7 * DAY) == (None, "not-due")
+    assert fire(sqlite_database, TEN + 14 * DAY)[0] is not None
+    assert len(sqlite_database.read_now(lambda session: session.exec(select(Broadcast)).all())) == 1
 
 
-async def test_a_person_who_triggers_the_schedule_gets_a_run(database: Database) -> None:
-    database.write_now(publish_broadcasts, [WEEKLY])
-    run, _ = fire(database, TEN + 3 * DAY + timedelta(seconds=7, milliseconds=12))
+async def test_a_person_who_triggers_the_schedule_gets_a_run(sqlite_database: Database) -> None:
+    sqlite_database.write_now(publish_broadcasts, [WEEKLY])
+    run, _ = fire(sqlite_database, TEN + 3 * DAY + timedelta(seconds=7, milliseconds=12))
     assert run is not None
 
 
-async def test_a_broadcast_that_is_gone_from_the_files_begins_no_more(database: Database) -> None:
-    database.write_now(publish_broadcasts, [WEEKLY])
-    database.write_now(publish_broadcasts, [])
-    assert fire(database, TEN) == (None, "gone")
+async def test_a_broadcast_that_is_gone_from_the_files_begins_no_more(sqlite_database: Database) -> None:
+    sqlite_database.write_now(publish_broadcasts, [WEEKLY])
+    sqlite_database.write_now(publish_broadcasts, [])
+    assert fire(sqlite_database, TEN) == (None, "gone")
 
 
-async def test_old_news_is_not_sent_when_the_worker_was_away_for_days(database: Database) -> None:
-    database.write_now(publish_broadcasts, [WEEKLY])
-    assert fire(database, TEN, now=TEN + 3 * DAY + MINUTE) == (None, "too-late")
-    [row] = database.read_now(lambda session: session.exec(select(Broadcast)).all())
+async def test_old_news_is_not_sent_when_the_worker_was_away_for_days(sqlite_database: Database) -> None:
+    sqlite_database.write_now(publish_broadcasts, [WEEKLY])
+    assert fire(sqlite_database, TEN, now=TEN + 3 * DAY + MINUTE) == (None, "too-late")
+    [row] = sqlite_database.read_now(lambda session: session.exec(select(Broadcast)).all())
     assert (row.status, row.outcome) == ("ended", "too-late")
 
 
-async def test_a_command_that_waited_for_days_is_not_carried_out_any_more(database: Database) -> None:
-    people(database, 3)
-    row = database.write_now(broadcast_opening.request_run, plan(), "c1", NOON)
+async def test_a_command_that_waited_for_days_is_not_carried_out_any_more(sqlite_database: Database) -> None:
+    people(sqlite_database, 3)
+    row = sqlite_database.write_now(broadcast_opening.request_run, plan(), "c1", NOON)
     for _ in range(2):
-        assert database.write_now(broadcast_opening.open_run, row.id or 0, NOON + 4 * DAY) == (None, "too-late")
+        assert sqlite_database.write_now(broadcast_opening.open_run, row.id or 0, NOON + 4 * DAY) == (None, "too-late")
 
 
-async def test_the_last_day_of_a_short_month_is_its_time(database: Database) -> None:
-    database.write_now(publish_broadcasts, [plan(schedule=EveryMonth(day=31, at="10:00"))])
-    assert fire(database, datetime(2026, 4, 29, 1, 0, tzinfo=UTC)) == (None, "not-due")
-    assert fire(database, datetime(2026, 4, 30, 1, 0, tzinfo=UTC))[0] is not None
+async def test_the_last_day_of_a_short_month_is_its_time(sqlite_database: Database) -> None:
+    sqlite_database.write_now(publish_broadcasts, [plan(schedule=EveryMonth(day=31, at="10:00"))])
+    assert fire(sqlite_database, datetime(2026, 4, 29, 1, 0, tzinfo=UTC)) == (None, "not-due")
+    assert fire(sqlite_database, datetime(2026, 4, 30, 1, 0, tzinfo=UTC))[0] is not None
 
 
 async def test_the_same_command_again_is_the_same_run(database: Database) -> None:
@@ -527,40 +578,40 @@ async def test_the_same_command_again_is_the_same_run(database: Database) -> Non
     assert (row.workflow_id, row.started_at) == (f"broadcast/news/{run}", NOON)
 
 
-async def test_an_edited_file_is_the_next_runs(database: Database) -> None:
-    people(database, 3, score=60)
-    story = Story.begin(database, plan(to=HOT))
-    database.write_now(publish_broadcasts, [plan(to=lead.score >= 100, mail="other")])
+async def test_an_edited_file_is_the_next_runs(sqlite_database: Database) -> None:
+    people(sqlite_database, 3, score=60)
+    story = Story.begin(sqlite_database, plan(to=HOT))
+    sqlite_database.write_now(publish_broadcasts, [plan(to=lead.score >= 100, mail="other")])
     await story.on()
     assert len(story.mailer.mailed) == 3
 
 
-async def test_a_run_that_does_not_exist_and_a_plan_of_tomorrow(database: Database) -> None:
+async def test_a_run_that_does_not_exist_and_a_plan_of_tomorrow(sqlite_database: Database) -> None:
     with pytest.raises(Permanent, match="no-such-run"):
-        database.write_now(broadcast_opening.open_run, 99, NOON)
-    story = Story.begin(database, plan())
+        sqlite_database.write_now(broadcast_opening.open_run, 99, NOON)
+    story = Story.begin(sqlite_database, plan())
 
     def tomorrow(session: Session) -> None:
         row = session.get_one(Broadcast, story.id)
         row.plan = row.plan.replace('"format":1', '"format":2')
 
-    database.write_now(tomorrow)
+    sqlite_database.write_now(tomorrow)
     with pytest.raises(Temporary, match="plan-unreadable"):
         await story.step()
 
 
-async def test_under_a_fast_clock_a_mail_server_is_left_alone_for_real_minutes(database: Database) -> None:
-    people(database, 3)
-    story = Story.begin(database, plan())
+async def test_under_a_fast_clock_a_mail_server_is_left_alone_for_real_minutes(sqlite_database: Database) -> None:
+    people(sqlite_database, 3)
+    story = Story.begin(sqlite_database, plan())
     story.mailer.answer, story.mailer.waits_for = lambda lead: story.now + MINUTE, "mail-server-unavailable"
     fast = WORLD._replace(clock=WorldClock(speed=28_800))
     await story.step()
-    looked = database.read_now(broadcasting.look, story.id, fast, NOON, most=5)
-    batch = database.write_now(broadcasting.take, story.id, looked, fast, NOON, most=5)
+    looked = sqlite_database.read_now(broadcasting.look, story.id, fast, NOON, most=5)
+    batch = sqlite_database.write_now(broadcasting.take, story.id, looked, fast, NOON, most=5)
     assert isinstance(batch, Batch)
     for group in batch.groups:
         await story.mailer.send(story.id, group.leads, group.content, lambda: NOON)
-    database.write_now(broadcasting.taken, story.id, batch, fast, NOON)
+    sqlite_database.write_now(broadcasting.taken, story.id, batch, fast, NOON)
     at = await story.on()
     assert at == Resting(NOON + 28_800 * MINUTE, "mail-server-unavailable")
 
