@@ -8,8 +8,11 @@ import structlog
 
 from mebae.crm.adapter import Adapter, CrmAway, CrmRefused
 from mebae.crm.channel import CrmChannel
+from mebae.crm.hubspot import HubSpot
+from mebae.crm.kintone import Kintone
 from mebae.crm.model import CrmRules, System
 from mebae.crm.outside import WAIT_FOR_CURE, Outside, check_address
+from mebae.crm.salesforce import Salesforce
 from mebae.crm.signing import key_of
 from mebae.crm.webhook import Webhook
 from mebae.mail.outgoing import MailSettings
@@ -27,8 +30,13 @@ def adapter_of(system: System, environ: Mapping[str, str]) -> Adapter:
             secret = secret_of(system, "secret", environ)
             _readable(secret)
             return Webhook(Outside(url, private=system.private), secret)
-        case _:
-            raise CrmRefused("crm-gone")
+        case "hubspot":
+            return HubSpot(system, secret_of(system, "token", environ))
+        case "salesforce":
+            return Salesforce(system, secret_of(system, "client_id", environ), secret_of(system, "client_secret", environ))
+        case "kintone":
+            other = secret_of(system, "activities_token", environ) if "activities_token" in system.secrets else None
+            return Kintone(system, secret_of(system, "token", environ), other)
 
 
 def secret_of(system: System, of: str, environ: Mapping[str, str]) -> str:
