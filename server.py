@@ -7,6 +7,7 @@ Composition root: settings → adapters → HTTP app.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from mebae.beside import load_beside
 from mebae.errors import BadInput
 from mebae.forms_loading import FormBook
 from mebae.http.app import create_app
+from mebae.http.crm import CrmIntake
 from mebae.http.handover import HandoverPages
 from mebae.http.lead_side import LeadSide
 from mebae.logs import configure_logging
@@ -46,6 +48,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
     sales = HandoverPages(
         database, mail_settings(settings, rules), settings.clock(), wiring.setting_of(settings), settings.keys()
     )
+    crm = CrmIntake(database, os.environ, settings.clock(), wiring.setting_of(settings), settings.public_url)
     app = create_app(
         database,
         write_keys=settings.keys(),
@@ -53,7 +56,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         allowed_origins=settings.origins(),
         clock=settings.clock(),
         forms=FormBook(settings.scenarios),
-        extra_routers=[*mail.routers, sales.routes(), *([inbox_routes(inbox)] if settings.inbox_port else [])],
+        extra_routers=[*mail.routers, sales.routes(), crm.routes(), *([inbox_routes(inbox)] if settings.inbox_port else [])],
         limits=settings.intake_limits(),
     )
     server = uvicorn.Server(

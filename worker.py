@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from mebae.applier import Applier
 from mebae.broadcast_schedules import ensure_broadcast_schedules
 from mebae.broadcast_sender import BroadcastSender
 from mebae.channels import channels
+from mebae.crm.wiring import crm_inbox, crm_jobs
 from mebae.files import read_files
 from mebae.handover_sender import HandoverSender
 from mebae.judging import Judge
@@ -35,7 +37,7 @@ from mebae.logs import configure_logging
 from mebae.mail.transport import Transport, look_for_mail_server
 from mebae.mail.wiring import bulk_mailer, mail_settings, transport_of
 from mebae.mailing import MailRules
-from mebae.periodic import jobs
+from mebae.periodic import Job, jobs
 from mebae.publishing import publish
 from mebae.router import Router
 from mebae.schedules import ensure_schedules
@@ -66,7 +68,8 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         )  # fmt: skip
         client = await connect()
         await ensure_search_attributes(client)
-        await ensure_schedules(client, jobs(settings).values(), settings)
+        crm = crm_jobs(beside.crm, wiring.setting_of(settings), os.environ)
+        await ensure_schedules(client, jobs(settings, crm).values(), settings)
         await ensure_broadcast_schedules(client, [one.plan for one in broadcasts], settings)
         sender = Sender(database, client, clock=settings.clock())
         router = Router(
@@ -74,7 +77,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
             calendar=settings.calendar(),
         )  # fmt: skip
         async with asyncio.TaskGroup() as tasks:
-            for worker in workers(client, database, transport, settings, beside.mailing):
+            for worker in workers(client, database, transport, settings, beside.mailing, crm):
                 tasks.create_task(worker.run())
             tasks.create_task(Applier(database, clock=settings.clock()).run())
             tasks.create_task(Judge(database, now=lambda: wiring.world_now(settings), tuning=settings.tuning()).run())
@@ -84,6 +87,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
             tasks.create_task(HandoverSender(database, client, clock=settings.clock()).run())
             outward = channels(database, transport, mail_settings(settings), beside.crm, os.environ)
             tasks.create_task(Teller(database, outward, clock=settings.clock()).run())
+            tasks.create_task(crm_inbox(database, outward, wiring.setting_of(settings), settings.clock()).run())
             tasks.create_task(watch(client))
             tasks.create_task(look_for_mail_server(*settings.mail_server()))
             wiring.say_ready("worker", ready_file)
@@ -93,14 +97,15 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
 
 
 def workers(
-    client: Client, database: Database, transport: Transport, settings: Settings, rules: MailRules | None = None
-) -> list[Worker]:
+    client: Client, database: Database, transport: Transport, settings: Settings, rules: MailRules | None = None,
+    more: Sequence[Job] = (),
+) -> list[Worker]:  # fmt: skip
     """One a task queue, so that a slow mail server never holds up a journey."""
     setting = wiring.setting_of(settings)
     journeys = JourneyActivities(database, setting)
     leads = LeadActivities(database, setting)
     handovers = HandoverActivities(database, setting)
-    sweeps = SweepActivities(database, jobs(settings))
+    sweeps = SweepActivities(database, jobs(settings, more))
     registered = RegisteredActivities(database, setting, REGISTERED)
     mail = MailActivities(database, transport, setting, mail_settings(settings, rules))
     broadcasts = BroadcastActivities(database, bulk_mailer(database, transport, settings, rules), *setting)

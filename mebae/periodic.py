@@ -6,7 +6,7 @@ A job's work is a generator: each step is done for good when it yields, and says
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -65,8 +65,8 @@ class Job:
     work: Work
 
 
-def jobs(settings: Settings) -> dict[str, Job]:
-    """Every job, by name."""
+def jobs(settings: Settings, more: Iterable[Job] = ()) -> dict[str, Job]:
+    """Every job, by name. `more`: those that the files of `scenarios/` ask for."""
     from mebae.store import consents
     from mebae.store.mail_actions import forget_clients
     from mebae.store.mail_reports import forget_unproven
@@ -86,7 +86,7 @@ def jobs(settings: Settings) -> dict[str, Job]:
         Job("reports", "what came back without proof, a month ago", morning, repeated(forget_unproven, "forgotten")),
         Job("visitors", "old visitors who never said who they are", morning, repeated(purge, "forgotten")),
     )
-    return {job.name: job for job in all_of_them}
+    return {job.name: job for job in (*all_of_them, *more)}
 
 
 def repeated(step: Callable[[Session, datetime, int], int], word: str, *, most: int = 500) -> Work:

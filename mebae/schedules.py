@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Literal
 
@@ -32,6 +33,8 @@ from mebae.timing import parse_time
 
 log = structlog.get_logger()
 
+CRM = "sweep/crm-"
+"""How the schedules begin that `scenarios/crm.py` asks for."""
 CATCH_UP = timedelta(hours=12)
 """A run that was missed because Temporal was away is made up for if it is not older than this."""
 
@@ -43,6 +46,7 @@ async def ensure_schedules(client: Client, jobs: Iterable[Job], settings: Settin
     """
     if settings.clock_speed != 1.0:
         return
+    jobs = list(jobs)
     for job in jobs:
         try:
             await _ensure(client, job)
@@ -53,6 +57,19 @@ async def ensure_schedules(client: Client, jobs: Iterable[Job], settings: Settin
                 problem=error.status.name.lower(),
                 cure="until Temporal takes it, let a cron job call mebae sweep",
             )
+    try:
+        await _drop(client, {schedule_id(job) for job in jobs})
+    except RPCError as error:
+        log.warning("schedule.not_dropped", problem=error.status.name.lower(), cure="the next worker that starts tries again")
+
+
+async def _drop(client: Client, wanted: set[str]) -> None:
+    """Those of CRM systems that `crm.py` names no more."""
+    async for one in await client.list_schedules():
+        if one.id.startswith(CRM) and one.id not in wanted:
+            with suppress(RPCError):  # another worker was faster
+                await client.get_schedule_handle(one.id).delete()
+                log.info("schedule.dropped", job=one.id)
 
 
 async def _ensure(client: Client, job: Job) -> None:

@@ -31,7 +31,8 @@ class CrmChannel:
     """Tellings under way at once: they become few requests."""
 
     def __init__(self, database: Database, system: System, adapter: Adapter, settings: MailSettings) -> None:
-        self._database, self._system, self._adapter, self._settings = database, system, adapter, settings
+        self._database, self._settings = database, settings
+        self.system, self.adapter = system, adapter
         self._leads = _Together(adapter)
 
     async def tell(self, message: Message, now: datetime) -> str:
@@ -41,9 +42,9 @@ class CrmChannel:
         activity = await self._database.read(self._activity, message.id, now)
         if activity is None:
             raise Dropped
-        if activity.their_id is None and self._system.kind != "webhook":
+        if activity.their_id is None and self.system.kind != "webhook":
             raise CrmRefused("crm-no-lead")
-        tell = self._adapter.create_task if isinstance(activity, Task) else self._adapter.push_activity
+        tell = self.adapter.create_task if isinstance(activity, Task) else self.adapter.push_activity
         answer = await tell(activity)  # type: ignore[arg-type]
         return _heard(answer).raw
 
@@ -51,8 +52,8 @@ class CrmChannel:
         filled = await self._database.read(self._filled, message.id, now)
         if filled is None:
             raise Dropped
-        if self._adapter.most == 1:
-            [answer] = await self._adapter.upsert_leads([filled.record])
+        if self.adapter.most == 1:
+            [answer] = await self.adapter.upsert_leads([filled.record])
         else:
             answer = await self._leads.add(filled.record)
         done = _heard(answer)
@@ -62,38 +63,38 @@ class CrmChannel:
 
     async def _look_first(self, filled: Filled, done: Done) -> None:
         """What the outcome fields of a record that was there before hold is no news: it is looked at once, before anything comes back."""
-        if not self._system.outcomes.fields or done.created or done.id is None:
+        if not self.system.outcomes.fields or done.created or done.id is None:
             return
         if await self._database.read(self._is_known, filled.record.lead):
             return
-        for one in await self._adapter.read([done.id]):
-            await self._database.write(note_seen, self._system.name, one.id, one.values)
+        for one in await self.adapter.read([done.id]):
+            await self._database.write(note_seen, self.system.name, one.id, one.values)
 
     def _filled(self, session: Session, telling: int, now: datetime) -> Filled | None:
         row = session.get_one(Telling, telling)
-        found = record_of(session, self._system, row, self._settings, now) if row.status == "waiting" else None
+        found = record_of(session, self.system, row, self._settings, now) if row.status == "waiting" else None
         if found is None or row.details.get("force"):
             return found
-        link = link_of(session, self._system.name, found.record.lead)
-        needs_look = link is not None and not link.known and link.their_id is not None and self._system.outcomes.fields
+        link = link_of(session, self.system.name, found.record.lead)
+        needs_look = link is not None and not link.known and link.their_id is not None and self.system.outcomes.fields
         return None if link is not None and link.digest == found.digest and not needs_look else found
 
     def _activity(self, session: Session, telling: int, now: datetime) -> Activity | Task | None:
         row = session.get_one(Telling, telling)
-        return activity_of(session, self._system, row, self._settings, now) if row.status == "waiting" else None
+        return activity_of(session, self.system, row, self._settings, now) if row.status == "waiting" else None
 
     def _note(self, session: Session, filled: Filled, done: Done, now: datetime) -> None:
         note_link(
-            session, self._system.name, filled.record.lead, now, their_id=done.id, digest=filled.digest, written=filled.written,
+            session, self.system.name, filled.record.lead, now, their_id=done.id, digest=filled.digest, written=filled.written,
             created=done.created,
         )  # fmt: skip
 
     def _is_known(self, session: Session, lead: int) -> bool:
-        link = link_of(session, self._system.name, lead)
+        link = link_of(session, self.system.name, lead)
         return link is None or link.known
 
     async def aclose(self) -> None:
-        await self._adapter.aclose()
+        await self.adapter.aclose()
 
 
 def _heard(answer: Answer) -> Done:

@@ -15,7 +15,7 @@ from mebae.conditions import evaluate
 from mebae.crm.model import Occasion, System
 from mebae.store.crm import crm_of, link_of
 from mebae.store.facts import LeadFacts
-from mebae.store.tables import Call, CrmCursor, Handover, Lead, Telling
+from mebae.store.tables import Call, CrmCursor, Handover, HandoverEvent, Lead, Telling
 
 LEAD, ACTIVITY, TASK = "lead", "activity", "task"
 TASKS_FOR = ("opened", "pass")
@@ -40,6 +40,8 @@ def on_handover(session: Session, row: Handover, what: str, now: datetime) -> No
             continue
         if not tell_lead(session, system, lead, now):
             continue
+        if what != "opened" and _said_by(session, row) == system.channel:
+            continue  # it knows, for it said so
         key = f"crm-{system.name}-handover-{row.id}-{row.version}-{what}"
         if system.sending.activities:
             _tell(session, system, ACTIVITY, lead, now, f"{key}-activity", what=what, handover=row)
@@ -112,6 +114,12 @@ def retry(session: Session, system: str | None, lead_id: int | None) -> int:
     for row in rows:
         row.status, row.reason, row.next_at, row.attempts = "waiting", None, None, 1
     return len(rows)
+
+
+def _said_by(session: Session, row: Handover) -> str:
+    """Who decided what has just happened."""
+    query = select(HandoverEvent.by).where(HandoverEvent.handover_id == row.id).order_by(col(HandoverEvent.id).desc())
+    return session.exec(query).first() or ""
 
 
 def _goes(session: Session, system: System, lead: Lead, now: datetime, lane: str) -> bool:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
 
 import structlog
 
+from mebae.clock import WorldClock
 from mebae.crm.adapter import Adapter, CrmAway, CrmRefused
 from mebae.crm.channel import CrmChannel
 from mebae.crm.hubspot import HubSpot
 from mebae.crm.kintone import Kintone
 from mebae.crm.model import CrmRules, System
 from mebae.crm.outside import WAIT_FOR_CURE, Outside, check_address
+from mebae.crm.rounds import CrmInbox, pulling, pushing
 from mebae.crm.salesforce import Salesforce
 from mebae.crm.signing import key_of
 from mebae.crm.webhook import Webhook
 from mebae.mail.outgoing import MailSettings
+from mebae.periodic import Every, Job
+from mebae.resting import Setting
 from mebae.store.database import Database
 from mebae.telling import Channel, Message
 
@@ -65,6 +71,30 @@ def crm_channels(
             log.error("crm.not_ready", system=system.name, code=error.code, cure="mebae crm test says what is missing")
             found[system.channel] = _NotReady(error)
     return found
+
+
+def crm_inbox(database: Database, channels: Mapping[str, Channel], setting: Setting, clock: WorldClock) -> CrmInbox:
+    """What reads the records of which the systems say that they have changed."""
+    ready = {one.system.name: (one.system, one.adapter) for one in channels.values() if isinstance(one, CrmChannel)}
+    return CrmInbox(database, ready, setting, clock=clock)
+
+
+def crm_jobs(rules: CrmRules | None, setting: Setting, environ: Mapping[str, str]) -> list[Job]:
+    """The pulls and pushes of `crm.py`, as jobs that Schedules run."""
+    found = []
+    for system in (rules or CrmRules()).systems:
+        if system.outcomes.every_minutes is not None:
+            work = pulling(system, partial(adapter_of, system, environ), setting)
+            title = f"what became of leads in {system.name}"
+            found.append(Job(f"crm-pull-{system.name}", title, _every(system.outcomes.every_minutes), work))
+        if system.sending.every_minutes is not None:
+            title = f"leads that changed, to {system.name}"
+            found.append(Job(f"crm-push-{system.name}", title, _every(system.sending.every_minutes), pushing(system)))
+    return found
+
+
+def _every(minutes: int) -> Every:
+    return Every(timedelta(minutes=minutes))
 
 
 class _NotReady:
