@@ -27,6 +27,8 @@ from typing import Any
 import structlog
 from sqlmodel import Session, col, or_, select
 
+from mebae import ledger
+from mebae.errors import DatabaseUnavailable
 from mebae.events import BY_VERB, IDENTIFIED
 from mebae.mail import return_addresses
 from mebae.mail.bounce_reasons import BY_REASON, Reason
@@ -45,6 +47,8 @@ from mebae.words import DeliveryKind, DeliveryStatus
 log = structlog.get_logger()
 
 BOUNCED, COMPLAINED, AUTO_REPLIED = (BY_VERB[verb].name for verb in ("bounced", "complained", "auto_replied"))
+CAME_BACK = "came-back"
+"""Why a mail of unknown fate is known to have been sent."""
 SETTLED = timedelta(days=5)
 """A mail of which nothing came back for so long was delivered: servers give up earlier (RFC 5321 §4.5.4.1)."""
 
@@ -152,6 +156,10 @@ class _Consequences:
         self.kept, self.rules, self.now = kept, rules, now
 
     def all(self) -> Taken:
+        if self.delivery.status == DeliveryStatus.UNKNOWN:
+            # Whoever answers to a mail has had it: nobody need wonder any more whether it went out.
+            sent = ledger.sent(self.delivery.raw, self.delivery.data_at or self.now)
+            ledger.write(self.delivery, {**sent, "reason": CAME_BACK})
         ours = self.delivery.kind == DeliveryKind.MARKETING and self.lead.erased_at is None
         match self.report.kind:
             case Kind.BOUNCE_HARD:
@@ -273,10 +281,9 @@ class _Consequences:
         self._event(BOUNCED, f"email-bounced:{self.delivery.id}:{bounce}", **said)
 
     def _event(self, name: str, message_id: str, **properties: Any) -> None:
+        of = "scenario" if self.delivery.broadcast_id is None else "broadcast"
         log = EventLog(self.now)
-        log.add(
-            self.lead, message_id, name, {"mail": self.delivery.mail, "scenario": self.delivery.scope, **properties}
-        )
+        log.add(self.lead, message_id, name, {"mail": self.delivery.mail, of: self.delivery.scope, **properties})
         log.write(self.session)
 
     def _taken(self, outcome: Outcome) -> Taken:
@@ -314,7 +321,10 @@ class Incoming:
         if time.monotonic() - self._looked < LOOK_AGAIN:
             return
         self._looked = time.monotonic()
-        counts = self._database.read_now(recent, self._now())
+        try:
+            counts = self._database.read_now(recent, self._now())
+        except DatabaseUnavailable:  # the report is in all the same
+            return
         if judge_bounces(counts) == "warn":
             log.warning("sending.hard_bounces", rate=percent(counts.hard_rate), sent=counts.sent, cure=_LOOK)
 

@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import weakref
-from typing import Any
+from typing import Any, Self
 
 from aiosmtpd.smtp import SMTP
 
@@ -73,7 +73,7 @@ class SmtpServer:
             self._loop.call_soon_threadsafe(self._stop.set)
             thread.join()
 
-    def __enter__(self) -> SmtpServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

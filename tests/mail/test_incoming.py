@@ -18,7 +18,7 @@ from mebae.store import mail_reports
 from mebae.store.database import Database
 from mebae.store.mail_reports import KEPT, MOST_OF_ONE
 from mebae.store.sending import by_day, by_domain, pause_sending, recent, resume_sending
-from mebae.store.tables import JourneyRow, Lead
+from mebae.store.tables import Broadcast, JourneyRow, Lead
 from mebae.words import DeliveryKind, DeliveryStatus
 from tests.mail.mailbox import DAY, Mailbox
 from tests.mail.report_cases import CASES, NOW, TO, TOKENS, load
@@ -51,6 +51,23 @@ def test_lead_whose_mail_comes_back_for_good_is_suppressed_at_once(database: Dat
     )  # fmt: skip
     assert report.raw == load("postfix-mailbox-unknown", delivery=delivery, message_id=row.message_id)
     assert box.the_lead(lead).active_at is None, "a bounce is nothing that the lead did"
+
+
+def test_bounce_of_a_broadcasts_mail_names_the_broadcast(database: Database) -> None:
+    box = Mailbox(database)
+    lead = box.lead()
+
+    def run(session: Session) -> int:
+        row = Broadcast(cause="command:1", broadcast="news-december", plan="{}", status="running", due_at=NOW)
+        session.add(row)
+        session.flush()
+        return row.id or 0
+
+    delivery = box.sent(lead, broadcast_id=database.write_now(run), scope="news-december", mail="news")
+
+    assert box.comes("postfix-mailbox-full", delivery).outcome == Outcome.COUNTED
+    [(_, properties)] = box.events(lead)
+    assert (properties["mail"], properties["broadcast"], "scenario" in properties) == ("news", "news-december", False)
 
 
 def test_same_report_twice_counts_once(database: Database) -> None:
@@ -231,6 +248,16 @@ def test_what_means_nothing_for_the_lead_is_kept_and_does_nothing(sqlite_databas
 
     assert (box.events(lead), box.suppressions(), box.delivery(delivery).bounced_at) == ([], 0, None)
     assert box.reports()[0].delivery_id == delivery
+
+
+def test_mail_of_unknown_fate_that_comes_back_was_sent(database: Database) -> None:
+    box = Mailbox(database)
+    delivery = box.sent(box.lead(), status=DeliveryStatus.UNKNOWN, sent_at=None, reason="attempt-died-in-data")
+
+    box.comes("fuzai-japanese", delivery)
+
+    row = box.delivery(delivery)
+    assert (row.status, row.sent_at, row.reason) == ("sent", NOW, "came-back")
 
 
 # What a forger can do ------------------------------------------------------------------------------------------------
