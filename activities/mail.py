@@ -24,12 +24,13 @@ from temporalio import activity
 from activities.calling import coded, world_now
 from mebae import contracts, ledger, resting
 from mebae.contracts import StepInput
-from mebae.errors import MailInvalid
+from mebae.errors import MailInvalid, RecipientRefused
 from mebae.gate import Gate, Moment, OnCap
 from mebae.graph import Choice, Send, Series
 from mebae.journey import NOTHING_LEFT, Done, Ended, Exited, Postponed, Refused, Settling, Then, Unknown
 from mebae.ledger import Fate
 from mebae.mail.composing import Composed, Letter, compose, letter_for_lead, letter_for_sales, topic_of
+from mebae.mail.doorstep import refused_at_the_door
 from mebae.mail.handing_over import hand_over, insist
 from mebae.mail.legal import told_lacking
 from mebae.mail.outgoing import MailSettings
@@ -224,6 +225,8 @@ class MailActivities:
             gone=None if isinstance(place, Place) else _why(place),
         )  # fmt: skip
         ledger.write(row, came.move)
+        if came.status == DeliveryStatus.REFUSED and fate.code == RecipientRefused.code:
+            refused_at_the_door(session, [claimed.delivery], now)
         match came.status:
             case None:  # a later attempt has answered for this mail, and its journey has gone on
                 return Postponed(now, "superseded")

@@ -268,6 +268,14 @@ _BY_SUBJECT = {
 """What the subject of a status says whose detail is not in the table (RFC 3463 §3)."""
 _WORDS = tuple((re.compile("|".join(spec.words)), spec.reason) for spec in TABLE if spec.words)
 
+_SENDER = re.compile(
+    r"(sender|from (address|domain|header))( address| domain| host)?:? .{0,30}((rejected|denied|refused)(?! by)|must (exist|resolve))"
+    r"|sender( address| domain)?.{0,20}(not (exist|found)|verif(y|ication))|domain of (the )?sender"
+    r"|your (host ?name|domain|ip|helo)|helo (command )?rejected|client host rejected"
+)
+"""Said of the sender, in words that are said of recipients as well (`Sender address rejected: Domain not found`)."""
+_LISTED = re.compile("|".join((*BY_REASON[Reason.SPAM].words, *BY_REASON[Reason.BLOCKED].words)))
+
 _ADDRESS = re.compile(r"[^\s<>\"']{1,80}@[^\s<>\"',;)]{1,255}")
 _URL = re.compile(r"https?://\S+|\bwww\.\S+")
 _LONGEST = 4_000
@@ -296,6 +304,8 @@ def reason_of(status: str | None, text: str) -> Reason:
     if rest in _SURE:
         return _BY_STATUS[rest]
     said = plain(text)
+    if _SENDER.search(said) and not _LISTED.search(said):
+        return Reason.AUTH_FAILED
     for words, reason in _WORDS:
         if words.search(said):
             return reason

@@ -11,10 +11,12 @@ from sqlmodel import Session, col, select
 
 from mebae import ledger
 from mebae.clock import WorldClock
+from mebae.errors import RecipientRefused
 from mebae.gate import PAUSED_FOR, Gate, Moment
 from mebae.journey import PAUSED, Exited, Postponed, Refused
 from mebae.ledger import Fate
 from mebae.mail.composing import Composed, Letter, Texts, catalogue_values, marketing_letter, texts_of
+from mebae.mail.doorstep import refused_at_the_door
 from mebae.mail.message import broadcast_message_id
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.standard_headers import automatic
@@ -213,6 +215,11 @@ class BulkLedger:
                 over = row.status in (DeliveryStatus.SENT, DeliveryStatus.REFUSED)
                 stands[row.id] = Stand(row.lead_id, row.status if over else SUPERSEDED)
         write_moves(session, moves)
+        turned_away = [
+            ask.taken.row.id for ask in asks if isinstance(ask, Concluding) and ask.fate.code == RecipientRefused.code
+        ]
+        if turned_away:
+            refused_at_the_door(session, turned_away, now)
         if entering:
             stands |= self._enter(session, entering, closed, now)
         return [stands[ask.taken.row.id] for ask in asks]

@@ -24,6 +24,7 @@ from mebae.mail.publishing import publish_layouts, publish_mails
 from mebae.mail.rendering import BrokenMail, Sender
 from mebae.mail.transport import Receipt, SmtpTransport, Transport
 from mebae.mailing import MailRules, SendingHours
+from mebae.store import suppressions
 from mebae.store.consents import record
 from mebae.store.database import Database, lock_lead
 from mebae.store.suppressions import unsubscribe
@@ -241,6 +242,10 @@ async def test_greylisted_mails_come_again_a_minute_later_and_a_stranger_never(d
         at.relay.script["RCPT"] = ["451 4.7.1 greylisted", "550 5.1.1 no such user"]
         outcome = await at.send(leads)
         assert outcome.counts == {"sent": 1, "postponed": 1, "refused": 1}
+        gone = [row.lead_id for row in at.rows().values() if row.bounce == "hard"]
+        found = database.read_now(lambda session: suppressions.find(session, f"lead{gone[0]}@aoba.example"))
+        assert found is not None
+        assert found.reason == "hard-bounce"
         [(lead, until)] = outcome.later
         assert until == NOON + timedelta(minutes=1)
         row = at.rows()[lead]
