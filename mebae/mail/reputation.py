@@ -31,6 +31,7 @@ class Counts:
 
     sent: int = 0
     hard: int = 0
+    """Also those that the mail server refused in the session; they are not among the sent ones."""
     soft: int = 0
     complaints: int = 0
     unknown: int = 0

@@ -54,6 +54,10 @@ class Delivery(SQLModel, table=True):
             sqlite_where=text("broadcast_id IS NOT NULL"), postgresql_where=text("broadcast_id IS NOT NULL"),
         ),
         Index(
+            "ix_deliveries_bounced", "bounced_at",
+            sqlite_where=text("bounced_at IS NOT NULL"), postgresql_where=text("bounced_at IS NOT NULL"),
+        ),
+        Index(
             "ix_deliveries_unknown", "id",
             sqlite_where=text("status = 'unknown'"), postgresql_where=text("status = 'unknown'"),
         ),
@@ -170,12 +174,12 @@ class MailReport(SQLModel, table=True):
     """What came back about a mail: a bounce, a delay, a complaint, an unsubscribe by mail, an automatic reply."""
 
     __tablename__ = "mail_reports"
-    __table_args__ = (Index("ix_mail_reports_kind", "kind", "at"),)
+    __table_args__ = (Index("ix_mail_reports_kind", "kind", "at"), Index("ix_mail_reports_delivery", "delivery_id", "at"))
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     cause: str = Field(unique=True)
     """The report's own Message-ID, or the hash of its bytes: once, however often it is read."""
-    delivery_id: int | None = Field(default=None, foreign_key="deliveries.id", sa_type=BigId, index=True)
+    delivery_id: int | None = Field(default=None, foreign_key="deliveries.id", sa_type=BigId)
     lead_id: int | None = Field(default=None, foreign_key="leads.id", sa_type=BigId, index=True)
     kind: str
     status: str | None = None

@@ -61,13 +61,20 @@ def between(session: Session, start: datetime, end: datetime, *, complaints_afte
             Delivery.kind == DeliveryKind.MARKETING, col(Delivery.sent_at) >= start, col(Delivery.sent_at) < end
         )
     ).one()
+    # Refused in the session: not sent, and a bounce all the same.
+    refused = session.exec(
+        select(func.count()).where(
+            Delivery.kind == DeliveryKind.MARKETING, col(Delivery.sent_at).is_(None), Delivery.bounce == "hard",
+            col(Delivery.bounced_at) >= start, col(Delivery.bounced_at) < end,
+        )
+    ).one()  # fmt: skip
     unknown = session.exec(
         select(func.count()).where(
             Delivery.status == DeliveryStatus.UNKNOWN, Delivery.kind == DeliveryKind.MARKETING,
             col(Delivery.data_at) >= start, col(Delivery.data_at) < end,
         )
     ).one()  # fmt: skip
-    return Counts(sent, hard, soft, complaints, unknown)
+    return Counts(sent, hard + refused, soft, complaints, unknown)
 
 
 def by_day(session: Session, now: datetime, zone: str, days: int) -> list[tuple[date, Counts]]:
@@ -98,10 +105,16 @@ def by_domain(session: Session, start: datetime, end: datetime, limit: int) -> l
         & (col(Delivery.data_at) >= start)
         & (col(Delivery.data_at) < end)
     )
+    refused_then = (
+        col(Delivery.sent_at).is_(None)
+        & (col(Delivery.bounce) == "hard")
+        & (col(Delivery.bounced_at) >= start)
+        & (col(Delivery.bounced_at) < end)
+    )
     rows = session.exec(
         select(named, _how_many(col(Delivery.sent_at).is_not(None)), hard, soft, complaints, unknown)  # type: ignore[call-overload]
         .join(Lead, col(Lead.id) == col(Delivery.lead_id))
-        .where(Delivery.kind == DeliveryKind.MARKETING, or_(sent_then, unknown_then))
+        .where(Delivery.kind == DeliveryKind.MARKETING, or_(sent_then, unknown_then, refused_then))
         .group_by(named)
         .order_by((complaints + hard + soft + unknown).desc(), func.count().desc(), named)
         .limit(limit)

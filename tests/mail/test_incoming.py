@@ -571,11 +571,12 @@ def test_counts_by_day_and_domain(database: Database) -> None:
     box.sent(mori, at=NOW - 20 * DAY)
     box.sent(sato, kind=DeliveryKind.SALES)
     box.sent(sato, status=DeliveryStatus.UNKNOWN, sent_at=None)
+    box.sent(mori, status=DeliveryStatus.REFUSED, sent_at=None, bounce="hard", bounced_at=NOW - DAY)
 
-    assert database.read_now(recent, NOW) == Counts(sent=4, hard=1, soft=1, complaints=1, unknown=1)
+    assert database.read_now(recent, NOW) == Counts(sent=4, hard=2, soft=1, complaints=1, unknown=1)
     days = database.read_now(by_day, NOW, "Asia/Tokyo", 3)
-    assert [counts for _, counts in days] == [Counts(1, 1, 0, 0, 1), Counts(3, 0, 1, 1, 0), Counts()]
+    assert [counts for _, counts in days] == [Counts(1, 1, 0, 0, 1), Counts(3, 1, 1, 1, 0), Counts()]
     assert f"{days[0][0]}" == "2026-11-27"
     assert database.read_now(by_domain, NOW - 7 * DAY, NOW + DAY, 10) == [
-        ("tsubaki.example", Counts(3, 0, 1, 1, 0)), ("aoba.example", Counts(1, 1, 0, 0, 1)),
+        ("tsubaki.example", Counts(3, 1, 1, 1, 0)), ("aoba.example", Counts(1, 1, 0, 0, 1)),
     ]  # fmt: skip

@@ -116,7 +116,7 @@ def upgrade() -> None:
     sa.UniqueConstraint('cause', name=op.f('uq_mail_reports_cause'))
     )
     with op.batch_alter_table('mail_reports', schema=None) as batch_op:
-        batch_op.create_index(batch_op.f('ix_mail_reports_delivery_id'), ['delivery_id'], unique=False)
+        batch_op.create_index('ix_mail_reports_delivery', ['delivery_id', 'at'], unique=False)
         batch_op.create_index('ix_mail_reports_kind', ['kind', 'at'], unique=False)
         batch_op.create_index(batch_op.f('ix_mail_reports_lead_id'), ['lead_id'], unique=False)
 
@@ -140,6 +140,7 @@ def upgrade() -> None:
                nullable=True)
         batch_op.create_index('ix_deliveries_sent', ['sent_at'], unique=False)
         batch_op.create_index('ix_deliveries_of_broadcast', ['broadcast_id', 'status', 'next_at'], unique=False, sqlite_where=sa.text('broadcast_id IS NOT NULL'), postgresql_where=sa.text('broadcast_id IS NOT NULL'))
+        batch_op.create_index('ix_deliveries_bounced', ['bounced_at'], unique=False, sqlite_where=sa.text('bounced_at IS NOT NULL'), postgresql_where=sa.text('bounced_at IS NOT NULL'))
         batch_op.create_index('ix_deliveries_unknown', ['id'], unique=False, sqlite_where=sa.text("status = 'unknown'"), postgresql_where=sa.text("status = 'unknown'"))
         batch_op.create_unique_constraint(batch_op.f('uq_deliveries_broadcast_id_lead_id'), ['broadcast_id', 'lead_id'])
         batch_op.create_foreign_key(batch_op.f('fk_deliveries_broadcast_id_broadcasts'), 'broadcasts', ['broadcast_id'], ['id'])
@@ -188,6 +189,7 @@ def downgrade() -> None:
     with op.batch_alter_table('deliveries', schema=None) as batch_op:
         batch_op.drop_constraint(batch_op.f('fk_deliveries_broadcast_id_broadcasts'), type_='foreignkey')
         batch_op.drop_constraint(batch_op.f('uq_deliveries_broadcast_id_lead_id'), type_='unique')
+        batch_op.drop_index('ix_deliveries_bounced', sqlite_where=sa.text('bounced_at IS NOT NULL'), postgresql_where=sa.text('bounced_at IS NOT NULL'))
         batch_op.drop_index('ix_deliveries_unknown', sqlite_where=sa.text("status = 'unknown'"), postgresql_where=sa.text("status = 'unknown'"))
         batch_op.drop_index('ix_deliveries_of_broadcast', sqlite_where=sa.text('broadcast_id IS NOT NULL'), postgresql_where=sa.text('broadcast_id IS NOT NULL'))
         batch_op.drop_index('ix_deliveries_sent')
@@ -212,7 +214,7 @@ def downgrade() -> None:
     with op.batch_alter_table('mail_reports', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_mail_reports_lead_id'))
         batch_op.drop_index('ix_mail_reports_kind')
-        batch_op.drop_index(batch_op.f('ix_mail_reports_delivery_id'))
+        batch_op.drop_index('ix_mail_reports_delivery')
 
     op.drop_table('mail_reports')
     with op.batch_alter_table('mail_actions', schema=None) as batch_op:
