@@ -165,7 +165,7 @@ async def test_a_worker_killed_in_the_middle_of_fifty_journeys_finishes_them_whe
     twice = [message_id for message_id, times in arrived.items() if times > 1]
     # No more than were under way at once, their answers still to be written; the relay was slow enough for some.
     assert len(unknown) <= 4 * Settings().smtp_connections
-    assert len(twice) <= Settings().smtp_connections
+    assert len(twice) <= 4 * Settings().smtp_connections
     if policy == "retry":
         assert unknown == []
     assert len(set(arrived) | {row.message_id for row in unknown}) == 2 * MANY
