@@ -34,6 +34,7 @@ from mebae.files import read_files
 from mebae.handover_sender import HandoverSender
 from mebae.judging import Judge
 from mebae.logs import configure_logging
+from mebae.mail.pace import Pace
 from mebae.mail.transport import Transport, look_for_mail_server
 from mebae.mail.wiring import bulk_mailer, mail_settings, transport_of
 from mebae.mailing import MailRules
@@ -107,8 +108,9 @@ def workers(
     handovers = HandoverActivities(database, setting)
     sweeps = SweepActivities(database, jobs(settings, more))
     registered = RegisteredActivities(database, setting, REGISTERED)
-    mail = MailActivities(database, transport, setting, mail_settings(settings, rules))
-    broadcasts = BroadcastActivities(database, bulk_mailer(database, transport, settings, rules), *setting)
+    pace = Pace(database, settings.smtp_rate)
+    mail = MailActivities(database, transport, setting, mail_settings(settings, rules), pace)
+    broadcasts = BroadcastActivities(database, bulk_mailer(database, transport, settings, rules, pace), *setting)
     # The sandbox guards against workflow code that is not deterministic. Ours are thin drivers of what is decided elsewhere,
     # held by replay tests under several hash seeds; authors write data. Without the sandbox a task costs less.
     on = partial(Worker, client, workflow_runner=UnsandboxedWorkflowRunner(), graceful_shutdown_timeout=GRACE)
@@ -123,7 +125,13 @@ def workers(
             ],
             max_cached_workflows=1000,  # about 100 MB; histories are short, so a replay is cheap
         ),
-        on(task_queue=contracts.MAIL_QUEUE, activities=[mail.send_mail], max_concurrent_activities=mails),
+        on(
+            task_queue=contracts.MAIL_QUEUE,
+            activities=[mail.send_mail],
+            max_concurrent_activities=mails,
+            # Held by Temporal over all workers: mails that wait there are served fairly, by their recipients' domains.
+            max_task_queue_activities_per_second=settings.smtp_rate or None,
+        ),
         on(
             task_queue=contracts.SALES_QUEUE,
             workflows=[HandoverWorkflow],

@@ -34,6 +34,7 @@ from mebae.mail.doorstep import refused_at_the_door
 from mebae.mail.handing_over import hand_over, insist
 from mebae.mail.legal import told_lacking
 from mebae.mail.outgoing import MailSettings
+from mebae.mail.pace import Pace
 from mebae.mail.rendering import BrokenMail
 from mebae.mail.transport import Transport
 from mebae.resting import Place, Setting
@@ -73,8 +74,16 @@ class _Letters(Protocol):
 class MailActivities:
     """Sends mail."""
 
-    def __init__(self, database: Database, transport: Transport, setting: Setting, settings: MailSettings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        transport: Transport,
+        setting: Setting,
+        settings: MailSettings,
+        pace: Pace | None = None,
+    ) -> None:
         self._database, self._transport, self._setting, self._settings = database, transport, setting, settings
+        self._pace = pace
         self._gate = Gate(settings.rules, setting.zone, setting.calendar, told_lacking(settings))
 
     @activity.defn(name=contracts.SEND_MAIL)
@@ -202,6 +211,8 @@ class MailActivities:
         if answer is not None:
             return self._closed(session, place, request, row, answer, now)
         store_links(session, composed.links)
+        if self._pace is not None:
+            self._pace.charge(session)
         session.flush()
         if not ledger.enter_data(session, [(claimed.delivery, claimed.attempt)], now):
             return Unknown(mark=row.mark)

@@ -81,6 +81,7 @@ class Start:
     stage: str
     mark: int
     graph: dict[str, object]
+    fairness: str
 
     @property
     def workflow_id(self) -> str:
@@ -202,7 +203,8 @@ class Sender:
             await self._client.start_workflow(
                 contracts.JOURNEY,
                 contracts.JourneyInput(
-                    entry=start.entry, lead=start.lead, graph=start.graph, mark=start.mark, stage=start.stage, clock=speed
+                    entry=start.entry, lead=start.lead, graph=start.graph, mark=start.mark, stage=start.stage, clock=speed,
+                    fairness=start.fairness,
                 ),
                 id=start.workflow_id,
                 task_queue=contracts.JOURNEYS_QUEUE,
@@ -217,7 +219,7 @@ class Sender:
                 static_summary=f"{start.scenario} · lead {start.lead}",
                 request_eager_start=True,  # a worker in this process takes the first task with the answer
                 priority=Priority(fairness_key=start.scenario[:64]),
-            )  # fmt: skip
+            )
             return True
         except WorkflowAlreadyStartedError:
             # Ours, of a try whose answer was lost; or an earlier entry that is just closing: then later.
@@ -289,6 +291,7 @@ def _due(
             col(JourneyRow.version),
             col(JourneyRow.key),
             col(Lead.stage),
+            col(Lead.email),
             col(Event.seq),
             col(Lead.last_seq),
             col(JourneyRow.starts_at) > col(JourneyRow.entered_at),
@@ -310,7 +313,7 @@ def _due(
         query = query.where(mine).with_for_update(of=JourneyRow, skip_locked=True)
     graphs: dict[str, dict[str, object]] = {}
     starts = []
-    for number, lead, scenario, version, key, stage, seq, last, waited, tried in session.execute(
+    for number, lead, scenario, version, key, stage, email, seq, last, waited, tried in session.execute(
         query.order_by(col(JourneyRow.starts_at), col(JourneyRow.entry)).limit(most)  # as the index has them
     ).all():
         graph = graph_of(session, version)
@@ -322,7 +325,10 @@ def _due(
         rest = first_rest(graph, lead)
         mark = last if waited else seq or 0  # a journey hears what comes after its start
         starts.append(
-            Start(number, lead, scenario, version, key, rest.id, waiting_for(rest), stage, mark, graphs[version])
+            Start(
+                number, lead, scenario, version, key, rest.id, waiting_for(rest), stage, mark, graphs[version],
+                contracts.fairness_of(email),
+            )
         )
     return starts
 

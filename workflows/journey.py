@@ -124,10 +124,11 @@ class JourneyWorkflow:
         step = self._journey.graph.step(act.step)
         request = self._input(act.step, act.plan, act.woke, act.visit, sheltered=act.sheltered)
         if isinstance(step, Send):
-            return await self._remote(contracts.SEND_MAIL, request, contracts.MAIL_QUEUE, heartbeat=True)
+            fair = Priority(fairness_key=self._start.fairness) if self._start.fairness else Priority.default
+            return await self._remote(contracts.SEND_MAIL, request, contracts.MAIL_QUEUE, heartbeat=True, priority=fair)
         if isinstance(step, NotifySales):
             return await self._remote(
-                contracts.NOTIFY_SALES, request, contracts.SALES_QUEUE, heartbeat=True, priority=1
+                contracts.NOTIFY_SALES, request, contracts.SALES_QUEUE, heartbeat=True, priority=Priority(priority_key=1)
             )
         if step.do == "run":
             return await self._remote(contracts.RUN, request, contracts.JOURNEYS_QUEUE)
@@ -151,7 +152,7 @@ class JourneyWorkflow:
             return await self._remote(name, request, contracts.JOURNEYS_QUEUE)
 
     async def _remote(
-        self, name: str, request: StepInput, queue: str, *, heartbeat: bool = False, priority: int | None = None
+        self, name: str, request: StepInput, queue: str, *, heartbeat: bool = False, priority: Priority = Priority.default
     ) -> Outcome:
         try:
             answer: Answer = await workflow.execute_activity(
@@ -164,7 +165,7 @@ class JourneyWorkflow:
                 start_to_close_timeout=timedelta(minutes=5),
                 heartbeat_timeout=timedelta(seconds=10) if heartbeat else None,
                 retry_policy=TRIES,
-                priority=Priority(priority_key=priority) if priority is not None else Priority.default,
+                priority=priority,
                 summary=step_summary(request.step, self._journey.state),
             )
             return answer.root

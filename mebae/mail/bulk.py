@@ -27,6 +27,7 @@ from mebae.mail.bulk_ledger import BulkContent, BulkLedger, Concluding, Entering
 from mebae.mail.composing import Composed, compose
 from mebae.mail.handing_over import hand_over, insist
 from mebae.mail.outgoing import MailSettings
+from mebae.mail.pace import Pace
 from mebae.mail.rendering import BrokenMail
 from mebae.mail.transport import Transport
 from mebae.store.database import Database
@@ -85,6 +86,7 @@ class BulkMailer:
     Args:
         at_once: how many mails are with the mail server at once. Fewer than its connections leave some for journeys, whose
             mail never waits behind a broadcast.
+        pace: how fast they go out, where that is limited.
     """
 
     def __init__(
@@ -96,8 +98,10 @@ class BulkMailer:
         *,
         at_once: int,
         clock: WorldClock | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.database, self.transport, self.settings = database, transport, settings
+        self.pace = pace or Pace(database, 0)
         self.at_once, self.slots = at_once, asyncio.Semaphore(at_once)
         self.ledger = BulkLedger(gate, settings, clock or WorldClock())
         self.group: GroupCommit[Entering | Concluding, Stand | None] = GroupCommit(database, self.ledger.write)
@@ -204,6 +208,7 @@ class _Chunk:
                 entered = True
 
             try:
+                await self._mailer.pace.turn(lambda: self._stopping)
                 async with self._mailer.slots:
                     if self._stopping:
                         return None

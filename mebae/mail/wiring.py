@@ -12,6 +12,7 @@ from mebae.mail.dkim import DkimSigner
 from mebae.mail.http_transport import HttpTransport
 from mebae.mail.legal import lacking
 from mebae.mail.outgoing import MailSettings
+from mebae.mail.pace import Pace
 from mebae.mail.rendering import Sender
 from mebae.mail.transport import SmtpTransport, Transport
 from mebae.mailing import MailRules
@@ -107,9 +108,11 @@ def gate_of(settings: Settings, rules: MailRules | None = None) -> Gate:
 
 
 def bulk_mailer(
-    database: Database, transport: Transport, settings: Settings, rules: MailRules | None = None
+    database: Database, transport: Transport, settings: Settings, rules: MailRules | None = None, pace: Pace | None = None
 ) -> BulkMailer:
     """What sends broadcasts. It leaves a connection in four to journeys, whose mail never waits behind a broadcast."""
     at_once = max(1, settings.smtp_connections * 3 // 4)
     gate, clock = gate_of(settings, rules), settings.clock()
-    return BulkMailer(database, transport, gate, mail_settings(settings, rules), at_once=at_once, clock=clock)
+    return BulkMailer(
+        database, transport, gate, mail_settings(settings, rules), at_once=at_once, clock=clock, pace=pace
+    )

@@ -228,6 +228,8 @@ class Workspace(SQLModel, table=True):
     """`complaints`, or `by-hand`."""
     sending_resumed_at: datetime | None = _time()
     """Complaints before it were looked at by a person: they do not pause sending again."""
+    mail_slot_at: datetime | None = _time()
+    """When the next mail may go, by the machine's time, where `MEBAE_SMTP_RATE` is set (`mebae.mail.pace`)."""
 
 
 class PublishedBroadcast(SQLModel, table=True):

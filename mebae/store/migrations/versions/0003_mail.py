@@ -70,6 +70,7 @@ def upgrade() -> None:
     sa.Column('sending_paused_at', UtcDateTime(), nullable=True),
     sa.Column('sending_paused_why', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('sending_resumed_at', UtcDateTime(), nullable=True),
+    sa.Column('mail_slot_at', UtcDateTime(), nullable=True),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_workspace'))
     )
     op.create_table('topic_choices',
