@@ -32,8 +32,9 @@ from mebae.mail.markdown import to_html
 from mebae.mail.mjml import mjml_to_html
 from mebae.mail.page import html_to_text, inline_css
 from mebae.mail.plain import plain_text, words_of
-from mebae.mail.shapes import Skeleton, finish
+from mebae.mail.shapes import finish
 from mebae.mail.shared import Shared, choose_language
+from mebae.mail.skeletons import Skeleton
 from mebae.mail.slots import RECORDER, Recorder, Unsafe
 from mebae.mail.source import MailSource, parse_layout, parse_mail
 from mebae.mail.templating import Block, Blocks, BrokenMail, fill, footer, with_blocks
