@@ -177,6 +177,21 @@ def sweep(
     sweep(segment, dry_run=dry_run)
 
 
+@commands.command("digest")
+def digest(
+    person: Annotated[str | None, typer.Option("--for", help="As this person gets it, by the id in scenarios/sales.py.")] = None,
+    send: Annotated[bool, typer.Option("--send", help="Sends it now to all who get it; the weekly one comes anyway.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Writes the mail as a page into this file instead.")] = None,
+) -> None:
+    """Shows the weekly mail to sales as it would be now: who is warm, what gave it and since when."""
+    from mebae.programs.digest import send_digest, show_digest
+
+    if send:
+        send_digest()
+    else:
+        show_digest(person, file=html)
+
+
 @commands.command("rescore")
 def rescore(
     yes: Annotated[bool, typer.Option("--yes", help="Goes ahead without asking.")] = False,

@@ -83,6 +83,23 @@ REASONS = (
 """Where sales.py names none of its own."""
 
 
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+
+class Digest(Data):
+    """A mail to sales once a week: who is warm, what gave it and since when."""
+
+    every: Weekday
+    at: str = "09:00"
+    """In the workspace's zone."""
+    when: Condition
+    """Whom it tells of."""
+    to: tuple[str, ...] = ()
+    """Who gets all of it. Empty: each person gets the own leads and those of nobody, managers get all."""
+    most: int = 30
+    """Leads of one mail; the rest are counted."""
+
+
 class SalesRules(Data):
     """All rules of hand-over. Without a sales.py: one person, told at the workspace's sales address, and only steps hand over."""
 
@@ -109,6 +126,8 @@ class SalesRules(Data):
     webhook_hosts: tuple[str, ...] = ("hooks.slack.com",)
     """The hosts that webhooks may go to."""
     currency: str = "JPY"
+    digest: Digest | None = None
+    """None: no weekly mail."""
 
     def person(self, id: str) -> Person:
         """The person of this id. Raises `NotFound` with the nearest ones."""

@@ -14,13 +14,16 @@ from urllib.parse import urlsplit
 import httpx
 from sqlmodel import Session
 
+from mebae.digest import DIGEST, gather
 from mebae.errors import MailInvalid, Permanent, Temporary
+from mebae.mail.digest import digest_mail
 from mebae.mail.message import build
 from mebae.mail.outgoing import MailSettings
+from mebae.mail.rendering import Rendered
 from mebae.mail.sales import sales_notification
-from mebae.mail.sales_telling import Brief, brief, slack_message
+from mebae.mail.sales_telling import Brief, brief, slack_message, spoken
 from mebae.mail.transport import Transport
-from mebae.sales import SalesRules
+from mebae.sales import Person, SalesRules
 from mebae.store.database import Database
 from mebae.store.sales import rules_of
 from mebae.store.tables import Telling
@@ -57,18 +60,15 @@ class SalesMail:
         self._database, self._transport, self._settings = database, transport, settings
 
     async def tell(self, message: Message, now: datetime) -> str:
-        found = await self._database.read(_brief, message.id, self._settings, now)
-        if found is None:
-            raise Dropped
-        rendered = sales_notification(found.note)
+        person, email, rendered = await self._database.read(_written, message.id, self._settings, now)
         sender = self._settings.sender
         domain = sender.email.rpartition("@")[2]
         mail = build(
-            rendered, to=found.email, to_name=found.to.name or None, sender=sender, message_id=f"<telling-{message.id}@{domain}>",
+            rendered, to=email, to_name=person.name or None, sender=sender, message_id=f"<telling-{message.id}@{domain}>",
             date=now, headers=(("X-Mebae-Telling", message.key),),
         )  # fmt: skip
         try:
-            receipt = await self._transport.deliver(sender.email, found.email, mail, before_data=_go)
+            receipt = await self._transport.deliver(sender.email, email, mail, before_data=_go)
         except MailInvalid as broken:
             raise WebhookRefused(broken.code) from None
         return receipt.text
@@ -126,6 +126,21 @@ async def post(client: httpx.AsyncClient, url: str, body: object, headers: Mappi
         after = answer.headers.get("retry-after", "")
         raise WebhookUnavailable(raw=raw, retry_after=timedelta(seconds=int(after)) if after.isdigit() else None)
     raise WebhookRefused(raw=raw)
+
+
+def _written(session: Session, telling: int, settings: MailSettings, now: datetime) -> tuple[Person, str, Rendered]:
+    """To whom, and the mail. Raises `Dropped`."""
+    row = session.get_one(Telling, telling)
+    if row.what == DIGEST and row.status == "waiting":
+        person = rules_of(session).somebody(row.target)
+        note = gather(session, person, settings, spoken(person.language or settings.language), now)
+        if note is None or not note.groups:
+            raise Dropped
+        return person, person.email or settings.sales_email, digest_mail(note)
+    found = _brief(session, telling, settings, now)
+    if found is None:
+        raise Dropped
+    return found.to, found.email, sales_notification(found.note)
 
 
 def _brief(session: Session, telling: int, settings: MailSettings, now: datetime) -> Brief | None:

@@ -17,6 +17,7 @@ from mebae.authoring import (
     _show,
     _span,
     _text,
+    _time,
     all_of,
     any_of,
     business_days,
@@ -33,7 +34,7 @@ from mebae.authoring import (
 from mebae.business_time import Hours
 from mebae.conditions import Condition
 from mebae.errors import AuthoringError
-from mebae.sales import REASONS, Clock, MailWaits, Person, Reason, Role, Territory
+from mebae.sales import REASONS, Clock, Digest, MailWaits, Person, Reason, Role, Territory, Weekday
 from mebae.timing import Duration
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "deadline",
     "did",
     "did_not",
+    "digest",
     "hours",
     "lead",
     "minutes",
@@ -75,6 +77,7 @@ class Sales:
     - `open`: the business hours, by which deadlines and calls count.
     - `call_within`: by when a call is to be made where its step does not say.
     - `slack`: the variable of the environment with the webhook of the team's channel. `webhook_hosts`: where webhooks may go.
+    - `digest`: a mail once a week with the leads that are warm.
 
     >>> Sales(people=[person("sato", "佐藤", "sato@example.jp")]).people[0].role
     'inside'
@@ -94,6 +97,7 @@ class Sales:
     slack: str | None = None
     webhook_hosts: Iterable[str] = ("hooks.slack.com",)
     currency: str = "JPY"
+    digest: Digest | None = None
 
     def __post_init__(self) -> None:
         for name, kind, spelling in (
@@ -117,6 +121,9 @@ class Sales:
         if not isinstance(hours_, Hours):
             raise AuthoringError(f'open={_show(hours_)}: write open=between("09:00", "18:00")')
         _variable(self.slack, "slack")
+        weekly: Any = self.digest
+        if weekly is not None and not isinstance(weekly, Digest):
+            raise AuthoringError(f'digest={_show(weekly)}: write digest=digest(every="fri", at="09:00", when=lead.score >= 50)')
 
 
 def person(
@@ -198,6 +205,30 @@ def between(opens: str, closes: str) -> Hours:
         return Hours(opens=_text(opens, spelling), closes=_text(closes, spelling))
     except ValueError as error:
         raise AuthoringError(f"between({opens!r}, {closes!r}): write {spelling}") from error
+
+
+def digest(*, every: Weekday, at: str = "09:00", when: Condition, to: Iterable[str] = (), most: int = 30) -> Digest:
+    """A mail to sales once a week, on this day at this time of the workspace: the leads for which `when` is true, those with the newest
+    reasons first.
+
+    `to`: who gets all of it, by ids; left out, each person gets the own leads and those of nobody, and managers get all.
+    `most`: leads of one mail; the rest are counted.
+
+    >>> digest(every="fri", at="9:00", when=lead.score >= 50).at
+    '09:00'
+    >>> digest(every="friday", when=lead.score >= 50)
+    Traceback (most recent call last):
+    mebae.errors.AuthoringError: every='friday' means nothing, did you mean 'fri'?; write every="mon" or every="tue" or ...
+    """
+    _one_of(every, get_args(Weekday), "every")
+    people = (to,) if isinstance(to, str) else tuple(to)
+    counted: Any = most
+    if not isinstance(counted, int) or isinstance(counted, bool) or counted < 1:
+        raise AuthoringError(f"most={_show(most)}: write how many leads one mail may hold, such as most=30")
+    return Digest(
+        every=every, at=_time(at) or "09:00", when=_condition(when, "when="), to=tuple(_text(one, 'to=["mori"]') for one in people),
+        most=most,
+    )  # fmt: skip
 
 
 def _variable(given: object, name: str) -> str | None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from mebae import sales_language
 from mebae.checking import Checker
-from mebae.errors import Problem, ScenarioError, did_you_mean
+from mebae.errors import BadInput, Problem, ScenarioError, did_you_mean
 from mebae.pyfile import place, read_object, reporter
-from mebae.sales import Clock, SalesRules, Territory
+from mebae.sales import Clock, Digest, SalesRules, Territory
 from mebae.sales_language import Sales
+from mebae.timing import parse_time
 from mebae.vocabulary import Vocabulary
 
 SALES_FILE = "sales.py"
@@ -83,7 +84,21 @@ def compile_sales(written: Sales, check: Checker) -> SalesRules:
         sql=None if written.sql is None else check.condition(written.sql, None, "sql: "), mail_waits=written.mail_waits,
         hours=written.open, call_within=check.span(written.call_within, None, "call_within="), slack=written.slack,
         webhook_hosts=tuple(written.webhook_hosts), currency=written.currency,
+        digest=_digest(written.digest, ids, check),
     )  # fmt: skip
+
+
+def _digest(written: Digest | None, ids: list[str], check: Checker) -> Digest | None:
+    if written is None:
+        return None
+    for id in written.to:
+        if id not in ids:
+            check.report(None, f"digest: to: '{id}' is none of the people{did_you_mean(id, ids)}")
+    try:
+        parse_time(written.at)
+    except BadInput:
+        check.report(None, f'digest: at={written.at!r} is no time of day: write at="09:00"')
+    return written.model_copy(update={"when": check.condition(written.when, None, "digest: when: ")})
 
 
 def _clock(clock: Clock, name: str, check: Checker) -> None:

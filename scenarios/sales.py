@@ -24,4 +24,5 @@ sales = Sales(
     rest=days(30),
     sql=lead.score >= 80,
     open=between("09:00", "18:00"),
+    digest=digest(every="fri", at="09:00", when=lead.score >= 50),
 )

@@ -189,7 +189,7 @@ class Telling(SQLModel, table=True):
     lane: str
     """Messages of one lane are told in their order: an activity never comes before its lead."""
     what: str
-    """`opened`, `reminder`, `escalation`, `passed`, `call`, or a verb of the adapter."""
+    """`opened`, `reminder`, `escalation`, `passed`, `call`, `digest`, or a verb of the adapter."""
     lead_id: int | None = Field(default=None, foreign_key="leads.id", sa_type=BigId)
     handover_id: int | None = Field(default=None, foreign_key="handovers.id", sa_type=BigId)
     call_id: int | None = Field(default=None, foreign_key="calls.id", sa_type=BigId)
