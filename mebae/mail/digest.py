@@ -27,7 +27,7 @@ _WORDS = {
         "nobody": "No owner yet", "owner": "Owner: {}", "colleagues": "Colleagues", "look": "Look further", "nameless": "Name unknown",
         "none": "There is nobody to tell of.", "new": "{} of them did something new this week.",
         "note": "Mebae's weekly digest. Who is in it and who gets it stands in scenarios/sales.py, under digest.",
-        "quiet": "last sign of life {}", "open": "waits for sales",
+        "quiet": "last active {}", "open": "waits for sales",
         "accepted": "sales is on it", "sql": "SQL", "opportunity": "opportunity",
     },
 }  # fmt: skip
