@@ -25,6 +25,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from tests.faults.broadcasts import broadcast_killed
 from tests.faults.campaign import Finding, Home, Tick, home
 from tests.faults.flood import flooded
+from tests.faults.mail_server import hung_relay, mail_server_faults
 from tests.faults.outages import database_away, postgres_crashes, server_killed
 from tests.faults.poison import poisoned
 from tests.faults.repeats import in_any_order, one_event_again
@@ -60,6 +61,11 @@ def campaigns(*, short: bool) -> Iterator[Campaign]:
     for how in ("stopped", "frozen"):
         yield Campaign("R5", ("PostgreSQL",), lambda at, tick, how=how: database_away(at[0], how, seconds=away, tick=tick))  # type: ignore[misc]
     yield Campaign("R6", ("PostgreSQL",), lambda at, tick: postgres_crashes(at[0], rounds=3 if short else 30, tick=tick))
+    for kind in KINDS.values():
+        mails = 200 if short else 2000
+        yield Campaign("R7", (kind,), lambda at, tick, mails=mails: mail_server_faults(at[0], leads=mails, tick=tick))  # type: ignore[misc]
+    mails = 60 if short else 1000
+    yield Campaign("R7", ("SQLite",), lambda at, tick: hung_relay(at[0], mails=mails, tick=tick))
     for kind in KINDS.values():
         yield Campaign("R8", (kind,), lambda at, tick: one_event_again(at[0], events=2 if short else 20, tick=tick))
     orders = ("SQLite", "PostgreSQL") if short else ("SQLite", "PostgreSQL", "SQLite", "SQLite", "PostgreSQL")

@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults.campaign import Finding, Home, home
 from tests.faults.flood import flooded
+from tests.faults.mail_server import mail_server_faults
 from tests.faults.outages import database_away, postgres_crashes
 from tests.faults.poison import poisoned
 from tests.faults.repeats import in_any_order, one_event_again
@@ -59,3 +60,7 @@ async def test_poison_and_bombs_beside_ordinary_load(sqlite_url: str, tmp_path: 
 async def test_a_flood_loses_nothing_and_wakes_every_journey_that_waited_for_it(sqlite_url: str, tmp_path: Path) -> None:
     # What is measured here is that it works: the machine runs other tests too, so that the campaign's own bar would be chance.
     holds(await flooded(Home(sqlite_url, tmp_path), rate=400, seconds=3, leads=100, within=20, slowest=3))
+
+
+async def test_mail_servers_that_turn_mail_away_say_nothing_or_drop_the_line(at: Home) -> None:
+    holds(await mail_server_faults(at, leads=60))

@@ -32,6 +32,8 @@ class Relay:
         self.lines: list[_Line] = []
         self.offers: list[str] = []
         """Extensions that it announces beyond those that aiosmtpd does, such as PIPELINING."""
+        self.delay = 0.0
+        """Seconds before each answer to a message."""
         self.cut_body = False
         """Drop the line in the middle of the message's bytes."""
 
@@ -124,6 +126,7 @@ class _Handler:
         return answer
 
     async def handle_DATA(self, server: _Line, _session: Session, envelope: Envelope) -> str:
+        await asyncio.sleep(self.relay.delay)
         answer = await server.answered("BODY", "250 taken")
         if answer.startswith("250"):
             content = envelope.original_content or b""

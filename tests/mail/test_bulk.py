@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -40,6 +41,7 @@ LAYOUT = (
     '<p><a href="{{ unsubscribe_url }}">unsubscribe</a></p></body></html>'
 )
 NEWS = BulkContent("spring", "news")
+RUNS = itertools.count(1)
 SENDER = Sender("Mebae", "news@mebae.example", postal="〒100-0001 東京都千代田区千代田1-1", contact="desk@mebae.example")
 
 
@@ -57,14 +59,14 @@ class Post:
         self.mailer = self.made(self.transport)
         self.broadcast = database.write_now(self._made_broadcast)
 
-    def made(self, transport: Transport) -> BulkMailer:
+    def made(self, transport: Transport, *, at_once: int = 4) -> BulkMailer:
         gate = Gate(self.rules, "Asia/Tokyo", Calendar())
-        return BulkMailer(self.database, transport, gate, self.settings, at_once=4)
+        return BulkMailer(self.database, transport, gate, self.settings, at_once=at_once)
 
     def _made_broadcast(self, session: Session) -> int:
         publish_mails(session, "spring", {("news", ""): MAIL, ("picky", ""): MAIL.replace("lead.name", "lead.nickname")}, NOON)
         publish_layouts(session, {"default": LAYOUT}, NOON)
-        row = Broadcast(cause="command:1", broadcast="spring", plan="{}", status="running", due_at=NOON)
+        row = Broadcast(cause=f"command:{next(RUNS)}", broadcast="spring", plan="{}", status="running", due_at=NOON)
         session.add(row)
         session.flush()
         assert row.id is not None
