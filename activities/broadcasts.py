@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator
 
 import structlog
 from sqlmodel import Session
 from temporalio import activity
 
-from activities.calling import coded
+from activities.calling import coded, steady_now
 from mebae import broadcast_opening, broadcasting, contracts
 from mebae.broadcast_run import Place, World
 from mebae.broadcasting import Again, Batch, Halted, Next, Over, Resting
@@ -42,7 +41,7 @@ class BroadcastActivities:
     @coded
     async def open_broadcast(self, request: OpenRequest) -> BroadcastOpened:
         """Begins a run: the one by command that was asked for, or that of the time for which a Schedule has fired."""
-        world, now = self._world(request.clock), _clock(request.clock)()
+        world, now = self._world(request.clock), steady_now(request.clock)()
         if request.run is not None:
             opened = await self._database.write(broadcast_opening.open_run, request.run, now)
         else:
@@ -58,7 +57,7 @@ class BroadcastActivities:
     @coded
     async def send_broadcast(self, request: RunRequest) -> BroadcastStanding:
         """Sends batches for some seconds, or until there is nothing to do for now, and says what comes next."""
-        run, world, now = request.run, self._world(request.clock), _clock(request.clock)
+        run, world, now = request.run, self._world(request.clock), steady_now(request.clock)
         began, sent = time.monotonic(), 0
         size = float(FIRST)
         async with _heartbeats(run):
@@ -85,7 +84,7 @@ class BroadcastActivities:
     @coded
     async def steer_broadcast(self, request: SteerRequest) -> None:
         """Pauses, resumes or ends a run."""
-        world, now = self._world(request.clock), _clock(request.clock)()
+        world, now = self._world(request.clock), steady_now(request.clock)()
         match request.verb:
             case "pause":
                 await self._database.write(broadcasting.pause, request.run, world, now)
@@ -96,12 +95,6 @@ class BroadcastActivities:
 
     def _world(self, clock: WorldClock | None) -> World:
         return World(self._zone, self._calendar, clock or WorldClock())
-
-
-def _clock(clock: WorldClock | None) -> Callable[[], datetime]:
-    """The world's time, by the server's at the attempt's start and what has passed since: the machine's clock may go wrong."""
-    started, since = activity.info().started_time, time.monotonic()
-    return lambda: (clock or WorldClock()).world(started + timedelta(seconds=time.monotonic() - since))
 
 
 def _fitting(size: float, seconds: float) -> float:

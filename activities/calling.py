@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import wraps
 from typing import TypeVar
 
@@ -30,6 +31,12 @@ def world_now(request: StepInput) -> datetime:
     if request.now is not None:
         return request.now
     return (request.clock or WorldClock()).world(activity.info().started_time)
+
+
+def steady_now(clock: WorldClock | None) -> Callable[[], datetime]:
+    """The world's time, by the server's at the attempt's start and what has passed since: the machine's clock may go wrong."""
+    started, since = activity.info().started_time, time.monotonic()
+    return lambda: (clock or WorldClock()).world(started + timedelta(seconds=time.monotonic() - since))
 
 
 def coded(verb: Callable[[A, R], Awaitable[T]]) -> Callable[[A, R], Awaitable[T]]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 
 import structlog
 from pydantic import ValidationError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.calling import steady_now
 from mebae import contracts
 from mebae.clock import WorldClock
 from mebae.contracts import SweepInput, Swept
@@ -50,7 +50,7 @@ class SweepActivities:
 
     async def _run(self, job: Job, clock: WorldClock) -> Swept:
         mark = _last_mark()
-        steps = job.work(self._database, lambda: clock.world(datetime.now(UTC)), mark)
+        steps = job.work(self._database, steady_now(clock), mark)
         beating = asyncio.create_task(_beat(at := [mark or Mark()]))
         try:
             while (done := await asyncio.to_thread(next, steps, None)) is not None:
