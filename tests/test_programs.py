@@ -22,8 +22,9 @@ from sqlmodel import Session, select
 
 from mebae.errors import BadInput
 from mebae.loading import load_all
-from mebae.programs.house import empty
+from mebae.programs.house import empty, plan_house
 from mebae.publishing import publish
+from mebae.settings import Settings
 from mebae.store.database import Database
 from mebae.store.tables import PublishedMail, PublishedScenario, ScenarioVersion
 from tests.dev_server import dev_server, free_ports
@@ -272,6 +273,18 @@ async def test_bad_rows_of_a_list_are_shown_with_line_column_and_reason_and_the_
 
 @ONE_HOUSE_AT_A_TIME
 @pytest.mark.timeout(300)
+def test_a_house_with_its_own_inbox_shows_placeholders_and_one_with_a_mail_server_says_what_is_missing(tmp_path: Path) -> None:
+    """What the law wants in a mail is made up only where the mail reaches nobody."""
+    inside = plan_house(Settings(), root=ROOT, state=tmp_path)
+    assert "MEBAE_SENDER_POSTAL" in inside.environment["MEBAE_SENDER_POSTAL"]
+    assert any("placeholder until you set MEBAE_SENDER_POSTAL and MEBAE_SENDER_CONTACT" in note for note in inside.notes)
+    mine = plan_house(Settings(sender_postal="東京都", sender_contact="desk@example.com"), root=ROOT, state=tmp_path)
+    assert "MEBAE_SENDER_POSTAL" not in mine.environment
+    real = plan_house(Settings(smtp_host="127.0.0.1", sender_contact="desk@example.com"), root=ROOT, state=tmp_path)
+    assert "MEBAE_SENDER_POSTAL" not in real.environment
+    assert "MEBAE_SENDER_POSTAL is not set: marketing mail waits until it is" in real.notes
+
+
 async def test_up_runs_the_house_and_ends_without_leftovers(project: Path) -> None:
     state = project / ".mebae"
     with socket.create_server(("127.0.0.1", 0)) as taken:

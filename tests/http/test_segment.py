@@ -422,3 +422,48 @@ def test_what_need_not_be_cleaned_is_clean(value: dict[str, Any]) -> None:
     except TooDeep:
         return
     assert repr(storable(value)) == repr(expected)
+
+
+# Consent --------------------------------------------------------------------------------------------------------------
+
+
+def agreed(**said: Any) -> dict[str, Any]:
+    return track(context={"mebae": {"consent": said}})
+
+
+def test_a_backend_says_on_what_ground_a_lead_may_be_written_to() -> None:
+    given = one(agreed(how="contract", source="K-77", basis="dealings", given_at="2026-03-01T10:00:00+09:00")).consent
+    assert given is not None
+    assert (given.how, given.source, given.basis, given.withdrawn) == ("contract", "K-77", "dealings", False)
+    assert given.given_at == datetime(2026, 3, 1, 1, 0, tzinfo=UTC)
+    plain = one(agreed(how="telephone", wording="ご案内")).consent
+    assert plain is not None
+    assert (plain.basis, plain.given_at, plain.wording) == ("", None, "ご案内")
+    taken_back = one(agreed(how="crm", withdrawn=True)).consent
+    assert taken_back is not None
+    assert taken_back.withdrawn
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"how": "x", "basis": "cards"}, "a basis that is none: write one of consent, dealings, business-card, published-address"),
+        ({"how": "x", "given_at": "soon"}, "whose given_at is no time up to now"),
+        ({"how": "x", "given_at": "2999-01-01"}, "whose given_at is no time up to now"),
+        ({"basis": "consent"}, "does not say how it was given"),
+    ],
+)
+def test_a_consent_that_cannot_be_read_is_told(said: dict[str, Any], reason: str) -> None:
+    [rejected] = read(agreed(**said)).rejected
+    assert reason in rejected.reason
+
+
+@pytest.mark.parametrize("name", ["Unsubscribed", "Topic Unsubscribed", "unsubscribed"])
+def test_with_a_pages_key_nobody_unsubscribes_others_nor_agrees_for_them(name: str) -> None:
+    """Anybody can read that key in the page."""
+    body = {"batch": [track(event=name, properties={"topic": "product"}), agreed(how="form")]}
+    public = read_batch(body, clock=REAL, received=RECEIVED, size=500, public=True)
+    assert ["needs the write key" in one.reason for one in public.rejected] == [True]
+    assert [one.consent for one in public.incoming] == [None]
+    whole = read_batch(body, clock=REAL, received=RECEIVED, size=500)
+    assert whole.incoming[0].name.endswith("Unsubscribed")
