@@ -91,6 +91,8 @@ def test_box_ticked_before_the_unsubscribe_and_delivered_after_it_lifts_nothing(
     desk.now += DAY
     desk.happens("Form Submitted", consent=ConsentGiven(how="form", given_at=NOON - DAY))
     assert desk.why(lead) == "opted-out"
+    assert [name for name, _ in desk.events(lead)] == ["Unsubscribed", "Form Submitted"]
+    assert database.read_now(lambda session: session.get_one(Lead, lead).opted_out_at) == NOON
 
 
 @pytest.mark.parametrize(("reason", "word"), [("hard-bounce", "bounced"), ("complaint", "complained"), ("by-hand", "suppressed")])
