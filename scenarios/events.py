@@ -40,6 +40,7 @@ plan = Plan(
                 "budget": one_of("確保済み", "検討中", "なし", title="予算"),
                 "timing": one_of("3か月以内", "半年以内", "未定", title="導入時期"),
                 "decision_maker": boolean(title="決裁者"),
+                "meeting": boolean(title="面談希望"),
             },
         ),
         event(

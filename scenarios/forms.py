@@ -16,6 +16,16 @@ whitepaper = Form(
     language="ja",
 )
 
+library = Form(
+    "library-registration",
+    title="資料ライブラリ登録",
+    fields=["会社名", "役職", "氏名", "メールアドレス"],
+    required=["会社名", "氏名", "メールアドレス"],
+    consent=MAIL,
+    honeypot="website",
+    language="ja",
+)
+
 contact = Form(
     "contact",
     title="お問い合わせ",

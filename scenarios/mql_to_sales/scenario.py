@@ -1,4 +1,4 @@
-"""Tells sales of every new MQL on the next business morning, with the score and what it comes from."""
+"""Gives every new MQL to sales on the next business morning; one that another scenario has handed over already is not told twice."""
 
 from mebae.authoring import *
 
@@ -6,11 +6,11 @@ scenario = Scenario(
     "mql-to-sales",
     title="MQLを営業へ",
     enters_on=qualified("mql"),
-    re_enter="always",  # whoever comes back from sales and ripens again is told of again
+    re_enter="always",  # whoever comes back from sales and ripens again is handed over again
     exits_when=lead.qualification != "mql",
     steps=[
         wait(business_days(1), at="09:00"),
-        notify_sales("MQLになりました"),
-        end("sales-told"),
+        hand_to_sales("MQLになりました", sql=[end("sql")]),
+        end("back"),
     ],
 )
