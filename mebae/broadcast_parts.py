@@ -14,6 +14,7 @@ from mebae.errors import BadInput
 from mebae.recurring import moment
 from mebae.store import broadcast_leads as leads
 from mebae.timing import check_zone, first_zone, window
+from mebae.words import DeliveryStatus
 
 
 class Later(NamedTuple):
@@ -21,7 +22,12 @@ class Later(NamedTuple):
 
     until: datetime
     why: str
-    """`zone` or `test`."""
+    """`zone`, `test`, or `late`: too many of the test's mails still wait."""
+
+
+GAVE_UP = "gave-up"
+WAITING_AT_MOST = 0.1
+"""Of the test's mails, when its time begins: with quiet hours it would otherwise be over before anybody has got one."""
 
 
 def next_part(session: Session, it: Run, zones: Sequence[str | None]) -> Run | Later | None:
@@ -37,6 +43,14 @@ def next_part(session: Session, it: Run, zones: Sequence[str | None]) -> Run | L
     if place.part == "main":
         return None
     assert plan.ab is not None
+    if place.decide_at is None:
+        variants, waiting = leads.waiting_of_test(session, it.id)
+        if waiting > variants * WAITING_AT_MOST:
+            assert place.limit is not None
+            leads.refuse(session, it.id, GAVE_UP, statuses=[DeliveryStatus.POSTPONED], beyond=place.limit)
+            return Later(place.limit, "late")
+        it = it.keep(decide_at=it.now + window(plan.ab.after))
+        place = it.place
     assert place.decide_at is not None
     if place.decide_at > it.now:
         return Later(place.decide_at, "test")

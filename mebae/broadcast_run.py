@@ -47,6 +47,7 @@ class Place(BaseModel):
     all_others: bool = False
     """See `Zones`."""
     decide_at: AwareDatetime | None = None
+    """Set when the test's mails are out, but for a few."""
     limit: AwareDatetime | None = None
     """After it nothing that had to wait is sent any more."""
     late_after: int = 0

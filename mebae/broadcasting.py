@@ -19,13 +19,12 @@ from typing import NamedTuple
 
 from sqlmodel import Session
 
-from mebae.broadcast_parts import next_part
+from mebae.broadcast_parts import GAVE_UP, next_part
 from mebae.broadcast_run import Run, World, by_word, plus, recount, run_of
 from mebae.broadcasts import draw
 from mebae.mail.bulk import BulkContent
 from mebae.store import broadcast_leads as leads
 from mebae.store.broadcast_leads import Turn, Zones
-from mebae.timing import window
 from mebae.words import DeliveryStatus
 
 READ_AT_MOST = 5000
@@ -34,7 +33,7 @@ LATE_OFTEN, LATE_SELDOM = timedelta(minutes=1), timedelta(minutes=15)
 """Mails that had to wait are collected: the longer the run has been through, the longer."""
 STALL_AT_MOST = timedelta(minutes=15)
 SOON = timedelta(seconds=1)
-PAUSED, ENDED, LEFT, GAVE_UP = "paused", "ended", "left-segment", "gave-up"
+PAUSED, ENDED, LEFT = "paused", "ended", "left-segment"
 STALLS = ("mail-server-unavailable", "sending-paused", "footer-unset")
 """When a whole batch has to wait for one of these, the next would too: the run rests."""
 
@@ -139,8 +138,7 @@ def _batch(session: Session, it: Run, turns: Sequence[Turn], most: int) -> Batch
     plan, place = it.plan, it.place
     if not turns:
         recount(session, it)
-        test = {"decide_at": it.now + window(plan.ab.after)} if plan.ab is not None and place.part == "test" else {}
-        it.keep(through=True, **test)
+        it.keep(through=True)
         return Again()
     held, wanted = [], []
     for turn in turns:

@@ -294,7 +294,7 @@ def ab_test(
 ) -> AbTest:
     """Tries the broadcast's mail (variant a) against other subjects or other mails (b, c, …) on `share` percent of the leads.
 
-    `after` that, counted from the last mail of the test, the others get the variant with the most clicks of persons for each
+    `after` that, counted from when the test's mails are out, the others get the variant with the most clicks of persons for each
     mail delivered (`winner_by="opens"`: opens). At a tie, or with too few to tell, the one that stands first wins.
 
     >>> ab_test(subject("3分で読める4月のまとめ"), share=20, after=hours(4)).share

@@ -30,6 +30,7 @@ from mebae.store.tables import Broadcast, Delivery
 from mebae.timing import Duration
 from tests.broadcasts import plan
 from tests.house import LAYOUT, House, house
+from workflows.broadcast_details import details, summary
 
 PAUSED, BROADCAST = SearchAttributeKey.for_bool("Paused"), SearchAttributeKey.for_keyword("Broadcast")
 SECRET = "secret@aoba.example"
@@ -229,6 +230,27 @@ async def test_a_triggered_schedule_sends_and_the_run_is_known_by_its_workflow(s
 
 async def test_under_a_clock_of_its_own_there_are_no_schedules() -> None:
     await ensure_broadcast_schedules(None, [MONTHLY], Settings(clock_speed=1000.0))  # type: ignore[arg-type]
+
+
+def test_ops_read_how_far_how_fast_and_what_for() -> None:
+    until = datetime(2026, 4, 1, 5, 0, tzinfo=UTC)
+    counts = {"total": 100_000, "sent": 20_000, "refused": 300, "postponed": 12, "holdout": 5_000}
+    standing = contracts.BroadcastStanding(next="rest", until=until, why="test", status="waiting", part="test", counts=counts, rate=512.3)
+    assert details("news", 7, standing, paused=False).splitlines() == [
+        "**news** · run 7",
+        "",
+        "`███████░░░░░░░░░░░░░░░░░░░░░░░ 25 %`",
+        "",
+        "- **Rests** until 2026-04-01 05:00 UTC: waits for the end of the A/B test",
+        "- **Done**: 25,300 of 100,000 leads; part `test`",
+        "- **Rate**: 512 mails a second",
+        "- **So far**: 20,000 sent, 300 refused, 12 postponed, 5,000 holdout",
+    ]
+    assert summary(standing) == "test · 25300 of 100000"
+    over = standing.model_copy(update={"next": "paused", "winner": "b"})
+    said = details("news", 7, over, paused=True)
+    assert "- **Paused**: resume it" in said
+    assert "- **Winner of the A/B test**: b" in said
 
 
 def test_the_bar_grows() -> None:

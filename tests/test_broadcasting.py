@@ -149,8 +149,28 @@ async def test_a_variants_mail_that_had_to_wait_is_that_variants_when_it_goes_ou
     assert isinstance(at, Resting)
     assert at.until == NOON + HOUR, "within the test, so that they count"
     story.now = at.until
-    assert await story.on() == Resting(NOON + 4 * HOUR, "test")
+    assert await story.on() == Resting(NOON + 5 * HOUR, "test")
     assert Counter(story.mailer.contents[id].variant for id in story.mailer.mailed).keys() == {"a", "b", "c"}
+
+
+async def test_the_tests_time_begins_when_its_mails_are_out(sqlite_database: Database) -> None:
+    """At night all of them wait for the morning: the four hours are those after it. One that waits for days is not waited for."""
+    people(sqlite_database, 200)
+    story = Story.begin(sqlite_database, plan(ab=AB))
+    morning = NOON + 10 * HOUR
+    tested = [id for id in range(1, 201) if draw(plan(ab=AB), story.id, id).part == "test"]
+    story.mailer.answer = lambda lead: (
+        "sent" if story.now >= morning and lead != tested[0] else NOON + 2 * DAY if lead == tested[0] else morning
+    )
+    assert await story.on() == Resting(morning, "late")
+    story.now = morning
+    assert await story.on() == Resting(morning + 4 * HOUR, "test")
+    assert len(story.mailer.mailed) == len(tested) - 1
+    clicks(story, c=7)
+    story.now += 4 * HOUR
+    assert await story.on() == Resting(NOON + 2 * DAY, "late")
+    assert story.row.winner == "c"
+    assert len(story.mailer.mailed) == 199
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), min_size=1, max_size=5))

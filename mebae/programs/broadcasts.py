@@ -103,7 +103,7 @@ def show_broadcast(broadcast: str, *, run: int | None, as_json: bool) -> None:
         console.print("It has not gone out yet.")
         return
     console.print(_runs_table(runs, settings.time_zone))
-    for line in _told(told, settings.time_zone):
+    for line in _told(told, settings.time_zone, settings.language):
         console.print(line)
 
 
@@ -154,16 +154,16 @@ def _runs_table(runs: list[Broadcast], zone: str) -> Table:
     return table
 
 
-def _told(run: RunTold, zone: str) -> Iterator[str | Table]:
+def _told(run: RunTold, zone: str, language: str) -> Iterator[str | Table]:
     row = run.row
     yield f"\n[bold]Run {row.id}[/] {done(row.counts):,} of {row.counts.get('total', 0):,} leads done"
-    yield _results_table({"all": run.whole}) if not run.by_variant else _ab_table(run)
+    yield _results_table({"all": run.whole}) if not run.by_variant else _ab_table(run, language)
     if run.by_variant:
         yield _decided(run, zone)
     if run.refusals:
         reasons = ", ".join(f"{many:,} {escape(reason)}" for reason, many in run.refusals.items())
         yield f"Refused, waiting or unknown: {reasons} [dim](docs/reference/reasons.md)[/]"
-    if run.held is not None:
+    if run.held is not None and run.whole.sent:
         yield from _compared(run.held)
 
 
@@ -179,19 +179,19 @@ def _results_table(rows: dict[str, Result], first: str = "") -> Table:
     return table
 
 
-def _ab_table(run: RunTold) -> Table:
+def _ab_table(run: RunTold, language: str) -> Table:
     rows = {}
     for id, one in run.by_variant.items():
         mark = " ← won" if id == run.row.winner else ""
-        rows[f"{id}: {_called(run.plan, id)}{mark}"] = one
+        rows[f"{id}: {_called(run.plan, id, language)}{mark}"] = one
     if run.row.winner is not None:
         rows[f"the others, with {run.row.winner}"] = run.rest
     return _results_table(rows | {"all": run.whole}, "variant")
 
 
-def _called(plan: BroadcastPlan | None, id: str) -> str:
+def _called(plan: BroadcastPlan | None, id: str, language: str) -> str:
     variant = Variant(id=id, mail="?") if plan is None else plan.variant(id)
-    subject = next(iter(variant.subjects.values()), "")
+    subject = variant.subjects.get(language) or next(iter(variant.subjects.values()), "")
     return escape(f"{variant.mail} “{subject}”" if subject else variant.mail)
 
 

@@ -185,6 +185,16 @@ def tally(session: Session, run: int, ids: Sequence[int] | None = None) -> dict[
     return {(status, reason): many for status, reason, many in session.execute(whole)}
 
 
+def waiting_of_test(session: Session, run: int) -> tuple[int, int]:
+    """How many mails the test has, and how many of them still wait."""
+    waits = col(Delivery.status).in_((DeliveryStatus.POSTPONED, *UNFINISHED))
+    query = columns(func.count(), _count(waits)).where(
+        col(Delivery.broadcast_id) == run, col(Delivery.variant).is_not(None)
+    )
+    many, waiting = session.execute(query).one()
+    return many, waiting
+
+
 def tried(session: Session, run: int, variants: Sequence[str]) -> dict[str, Tried]:
     """What has become of each variant of the test so far, in their order."""
     sent = col(Delivery.status) == DeliveryStatus.SENT
