@@ -102,7 +102,7 @@ def show_broadcast(broadcast: str, *, run: int | None, as_json: bool) -> None:
     if told is None:
         console.print("It has not gone out yet.")
         return
-    console.print(_runs_table(runs, settings.time_zone))
+    console.print(_runs_table(runs, told, settings.time_zone))
     for line in _told(told, settings.time_zone, settings.language):
         console.print(line)
 
@@ -142,10 +142,10 @@ def _table(*names: str, right: tuple[str, ...] = ()) -> Table:
     return table
 
 
-def _runs_table(runs: list[Broadcast], zone: str) -> Table:
+def _runs_table(runs: list[Broadcast], told: RunTold, zone: str) -> Table:
     table = _table(*RUN_COLUMNS, right=("run", "sent", "refused", "waiting", "unknown", "held out"))
     for row in runs:
-        counts = row.counts
+        counts = told.counts if row.id == told.row.id else row.counts
         numbers = (counts.get(word, 0) for word in ("sent", "refused", "postponed", "unknown", "holdout"))
         progress = f"{bar(counts, 10)} of {counts.get('total', 0):,}"
         table.add_row(
@@ -156,7 +156,7 @@ def _runs_table(runs: list[Broadcast], zone: str) -> Table:
 
 def _told(run: RunTold, zone: str, language: str) -> Iterator[str | Table]:
     row = run.row
-    yield f"\n[bold]Run {row.id}[/] {done(row.counts):,} of {row.counts.get('total', 0):,} leads done"
+    yield f"\n[bold]Run {row.id}[/] {done(run.counts):,} of {run.counts.get('total', 0):,} leads done"
     yield _results_table({"all": run.whole}) if not run.by_variant else _ab_table(run, language)
     if run.by_variant:
         yield _decided(run, zone)

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from sqlmodel import Session
 
 from mebae.ab import Difference, difference
-from mebae.broadcast_run import Place, World
+from mebae.broadcast_run import Place, World, by_word
 from mebae.broadcasts import BroadcastPlan
 from mebae.errors import NotFound
 from mebae.recurring import EARLIEST, next_moment, words
+from mebae.store.broadcast_leads import tally
 from mebae.store.broadcast_results import Group, Result, comparison, refusals, results, runs_of
 from mebae.store.broadcasts import published_plans, read_plan
 from mebae.store.tables import Broadcast
@@ -47,6 +48,8 @@ class RunTold(NamedTuple):
     row: Broadcast
     plan: BroadcastPlan | None
     part: str
+    counts: dict[str, int]
+    """At this moment; those of the row are of the last batch."""
     whole: Result
     by_variant: dict[str, Result]
     """Of the test, by variant."""
@@ -106,7 +109,8 @@ def told(session: Session, run: Broadcast, now: datetime) -> RunTold:
     whole = Result(*(sum(column) for column in zip(rest, *by_variant.values(), strict=True)))
     part = Place.model_validate(run.place).part
     plan = read_plan(run.broadcast, run.plan)
-    return RunTold(run, plan, part, whole, by_variant, rest, refusals(session, run.id), held)
+    counts = {"total": run.counts.get("total", 0)} | by_word(tally(session, run.id))
+    return RunTold(run, plan, part, counts, whole, by_variant, rest, refusals(session, run.id), held)
 
 
 def as_json(run: RunTold) -> dict[str, Any]:
@@ -115,7 +119,7 @@ def as_json(run: RunTold) -> dict[str, Any]:
     return {
         "run": row.id, "broadcast": row.broadcast, "status": row.status, "paused": row.paused, "outcome": row.outcome,
         "due_at": row.due_at.isoformat(), "started_at": row.started_at and row.started_at.isoformat(),
-        "ended_at": row.ended_at and row.ended_at.isoformat(), "workflow_id": row.workflow_id, "counts": row.counts,
+        "ended_at": row.ended_at and row.ended_at.isoformat(), "workflow_id": row.workflow_id, "counts": run.counts,
         "results": run.whole._asdict(), "variants": {id: one._asdict() for id, one in run.by_variant.items()},
         "winner": row.winner, "decision": row.decision, "reasons": run.refusals,
         "holdout": None if run.held is None else {
