@@ -66,7 +66,7 @@ def up() -> None:
 
 @commands.command()
 def demo(
-    seconds_a_day: Annotated[float, typer.Option(min=0.5, help="How long a day of the world takes.")] = 3.0,
+    seconds_a_day: Annotated[float, typer.Option(min=0.5, help="How long a day of the world takes.")] = 1.5,
     cap: Annotated[float, typer.Option(min=5, help="Seconds after which the story is cut.")] = 90.0,
 ) -> None:
     """Shows a scenario at work: real Temporal, real mail to an inbox, invented leads, days that pass in seconds."""

@@ -385,7 +385,12 @@ async def test_the_demo_tells_its_story_and_every_mail_arrives(tmp_path: Path) -
         assert await demo.ends(240) == 0, demo.said
     mails = ("thanks", "case-study", "demo-invitation", "seminar-invitation")
     scored = ("reached interest", "reached consideration", "★ MQL", "qualified mql", "mebae lead show", "fit", "engagement")
-    for told in ("leads imported", "journeys began", *mails, "sales told", "left early", *scored):
+    given = (
+        "handed over to sales", "accepted by sales", "◆ SQL", "◆ 商談 opportunity (JPY 1,800,000)", "rejected by sales (連絡がつかない)",
+        "again, ", "sales is to call (アンケートで面談を希望)", "sales has called (appointment)", "sales reminded",
+        "escalated to the manager (森 恵 is told)", "expired, back to nurturing", "Hand-overs",
+    )  # fmt: skip
+    for told in ("leads imported", "journeys began", *mails, "left early", *scored, *given):
         assert told in demo.said, demo.said
     assert "still rest" not in demo.said.partition("Journeys")[2]
     assert len(list((tmp_path / "demo" / "inbox").glob("*.eml"))) > 80

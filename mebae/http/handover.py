@@ -149,7 +149,7 @@ class HandoverPages:
             facts.append((words.sql_rule, words.lacks.format(missing=seen.sql_missing) if seen.sql_missing else words.holds))
         return page(
             "handover.html", language, status=status, title=words.title, said=words, notice=notice, sender=self._settings.sender,
-            who="・".join(part for part in (seen.name, seen.company) if part) or words.unknown_person,
+            who=("・" if language == "ja" else ", ").join(part for part in (seen.name, seen.company) if part) or words.unknown_person,
             facts=[fact for fact in facts if fact[1]], forms=[_form(move, words, seen, language) for move in moves],
             version=row.version, currency=seen.rules.currency, open_all=wanted not in moves, folded=folded,
             history=[(self._time(one.at), self._line(one, seen, words)) for one in seen.history],

@@ -269,7 +269,7 @@ def note_on(
         .limit(RECENT)
     ).all()
     return SalesNote(
-        lead=_about(lead, held),
+        lead=_about(lead, held, "、" if language.lower().startswith("ja") else ", "),
         score=_score(session, lead, held, language),
         message=message,
         events=tuple(lines),
@@ -328,14 +328,14 @@ def _headers(place: Place, delivery: Delivery, settings: MailSettings) -> tuple[
     )
 
 
-def _about(lead: Lead, held: Standing | None) -> dict[str, Any]:
-    """The lead as sales reads it, at this moment."""
-    values = lead_values(lead) | {"rank": lead.rank, "topics": "、".join(lead.topics)}
+def _about(lead: Lead, held: Standing | None, between: str) -> dict[str, Any]:
+    """The lead as sales reads it, at this moment. `between`: its topics."""
+    values = lead_values(lead) | {"rank": lead.rank, "topics": between.join(lead.topics)}
     if held is None:
         return values
     return values | {
         "rank": held.profile.lead["rank"],
-        "topics": "、".join(held.score.topics),
+        "topics": between.join(held.score.topics),
         "stage_title": held.scoring.model.stage_titles.get(lead.stage, ""),
     }
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from segment.analytics.client import Client
@@ -24,6 +24,9 @@ PAPERS = {
     "whitepaper-inspection": "点検記録デジタル化ガイド",
     "whitepaper-maintenance": "設備保全の進め方 入門",
 }
+REGISTERS = ("becomes an opportunity", "comes back", "is forgotten", "asks for a meeting", "only reads")
+"""Of whom the second act tells: each registers for the library."""
+RIPENS = REGISTERS[:3]
 AFTER = {
     "case-study": ("clicks", "prices", "silent"),
     "demo-invitation": ("prices", "silent"),
@@ -80,6 +83,7 @@ class Cast:
         self._by_lead = {member.lead: member for member in members}
         self._real = real
         self._readers: Counter[str] = Counter()
+        self._returned: set[int] = set()
         self._due: list[tuple[float, int, Callable[[], Any]]] = []
         self._order = itertools.count()
         self._client = Client(
@@ -91,7 +95,10 @@ class Cast:
 
         Every third has read the blog before, when nobody knew yet who it was.
         """
-        for nth, member in enumerate(self.members):
+        downloading = [member for member in self.members if member.role not in REGISTERS]
+        for nth, member in enumerate(member for member in self.members if member.role in REGISTERS):
+            self._register(member, now + self._real(timedelta(hours=4 + 9 * nth)).total_seconds())
+        for nth, member in enumerate(downloading):
             at = now + self._real(timedelta(hours=2 * nth)).total_seconds()
             paper = list(PAPERS)[nth % len(PAPERS)]
             if nth % 3 == 0:
@@ -102,6 +109,35 @@ class Cast:
             if member.role == "same paper twice":
                 later = at + self._real(timedelta(hours=20)).total_seconds()
                 self._plan(later, self._track(member, "Content Downloaded", {"content": paper, "title": PAPERS[paper]}))
+
+    def _register(self, member: Member, at: float) -> None:
+        self._plan(at, self._identify(member, {"email": member.email}))
+        self._plan(at, self._track(member, "Form Submitted", {"form": "library-registration"}))
+        if member.role in RIPENS:
+            self._ripen(member, at, ("inspection-basics-live", "first-three-months"), hours=(20, 44))
+
+    def _ripen(self, member: Member, at: float, seminars: tuple[str, str], *, hours: tuple[int, int]) -> None:
+        """Comes to two seminars, which makes it an MQL."""
+        for seminar, later in zip(seminars, hours, strict=True):
+            self._later(at, later, self._track(member, "Seminar Attended", {"seminar": seminar}))
+
+    @property
+    def roles(self) -> dict[int, str]:
+        """What is special about whom, for sales."""
+        return {member.lead: member.role for member in self.members if member.role in REGISTERS}
+
+    def come_back(self, lead: int, rests_until: datetime, now: datetime, at: float) -> None:
+        """Sales did not take this lead: it comes back by what it does when its rest is over, once."""
+        member = self._by_lead.get(lead)
+        if member is None or member.role != "comes back" or lead in self._returned:
+            return
+        self._returned.add(lead)
+        rest = int((rests_until - now) / timedelta(hours=1))
+        self._ripen(member, at, ("automation-live", "costs-and-returns"), hours=(rest + 20, rest + 44))
+
+    def are_back(self, handed_over: Collection[int]) -> bool:
+        """Whether all who come back were handed over again. `handed_over`: the lead of each hand-over so far."""
+        return all(Counter(handed_over)[lead] > 1 for lead in self._returned)
 
     def react(self, lead: int, step: str, now: float) -> None:
         """A mail arrived: what this lead does about it, some hours or days later."""
@@ -116,6 +152,10 @@ class Cast:
             self._later(now, 0.05, lambda: self._reader.scan(mail))
         if nth % 2 == 0:
             self._later(now, 3, lambda: self._reader.look(mail, member.agent))
+        if member.role in REGISTERS:
+            if member.role == "asks for a meeting" and step != "welcome":
+                self._later(now, 20, self._track(member, "Form Answered", {"form": "consultation", "meeting": True}))
+            return
         if step == "thanks":
             if member.role == "becomes sql":
                 self._later(now, 40, self._identify(member, {"qualification": "sql"}))
@@ -178,7 +218,7 @@ class Cast:
 
 
 def choose_cast(session: Session) -> list[Member]:
-    """40 leads: 36 whom the scenario takes, 4 whom it does not."""
+    """40 leads who download a paper, 36 whom the scenario takes and 4 whom it does not; and those who register for the library."""
     inside = (col(Lead.industry_group).in_(("manufacturing", "construction")), Lead.qualification == "none")
     leads = session.exec(select(Lead).where(col(Lead.email).is_not(None)).order_by(col(Lead.id))).all()
     wanted = set(session.exec(select(Lead.id).where(*inside)).all())
@@ -194,7 +234,19 @@ def choose_cast(session: Session) -> list[Member]:
     for nth, stranger in enumerate(cast[36:]):
         cast.remove(stranger)
         cast.insert(4 + 9 * nth, stranger)
-    return cast
+    return [*cast, *_registering(leads, {member.lead for member in cast})]
+
+
+def _registering(leads: Sequence[Lead], others: Collection[int]) -> list[Member]:
+    """Those who register for the library: one of each role, none of the others' firms, so that nobody's owner decides for them."""
+    firms = {lead.company_id for lead in leads if lead.id in others}
+    free = [lead for lead in leads if lead.id not in others and lead.company_id not in firms and lead.name]
+    chosen = _spread([lead for lead in free if lead.qualification == "none"], len(REGISTERS))
+    return [
+        Member(lead.id, lead.email, role, f"web-{lead.id}")
+        for lead, role in zip(chosen, REGISTERS, strict=False)
+        if lead.id is not None and lead.email is not None
+    ]
 
 
 def _spread(leads: list[Lead], count: int) -> list[Lead]:

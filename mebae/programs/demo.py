@@ -14,6 +14,7 @@ from rich.table import Table
 from mebae.beside import load_beside
 from mebae.clock import WorldClock
 from mebae.errors import MebaeError
+from mebae.handover import Move
 from mebae.import_rows import ConsentSaid
 from mebae.importing import ImportOptions, import_leads
 from mebae.mail.inbox import Inbox
@@ -23,7 +24,7 @@ from mebae.programs.lead import say
 from mebae.programs.reader import MailReader
 from mebae.programs.sales_team import answer
 from mebae.programs.screen import screen
-from mebae.programs.story import OVERDUE, Sight, Story, look, mails, outcomes, stuck
+from mebae.programs.story import OVERDUE, Sight, Story, handed_over, look, mails, outcomes, stuck
 from mebae.programs.up import addresses, run_house
 from mebae.reports.finding import lead_of
 from mebae.reports.lead import report
@@ -52,7 +53,7 @@ class DemoFailed(MebaeError):
     """Something did not go as it should; the message lists it."""
 
 
-def demo(*, seconds_a_day: float = 3.0, cap: float = 90.0) -> None:
+def demo(*, seconds_a_day: float = 1.5, cap: float = 90.0) -> None:
     """Runs the demo. With a terminal it stays up until Ctrl-C. Raises `DemoFailed` or `ChildDied`."""
     settings = plain_settings()
     root = find_root()
@@ -99,7 +100,9 @@ class Show:
         await self._import(database)
         cast = await asyncio.to_thread(self._cast, await database.read(choose_cast))
         self._console.print(
-            f"{len(cast.members)} of them download a white paper; a day takes {DAY / self._clock.speed:g} seconds.", style="bold"
+            f"{len(cast.members) - len(cast.roles)} of them download a white paper, {len(cast.roles)} register for the library; "
+            f"a day takes {DAY / self._clock.speed:g} seconds.",
+            style="bold",
         )
         loop = asyncio.get_running_loop()
         begun, self._begins = loop.time(), self._now()
@@ -110,8 +113,11 @@ class Show:
                 bar = progress.add_task("", total=len(cast.members))
                 while True:
                     cast.act(loop.time())
-                    await database.write(answer, self._now(), str(self._zone), self._calendar)
+                    awaited = await database.write(answer, self._now(), str(self._zone), self._calendar, cast.roles)
                     sight = await database.read(look)
+                    for said, _, given in sight.handovers:
+                        if said.move == Move.REJECT and given.rests_until is not None:
+                            cast.come_back(given.id or 0, given.rests_until, self._now(), loop.time())
                     for lead, step in await database.read(mails_out):
                         cast.react(lead, step, loop.time())
                     now = self._now()
@@ -120,7 +126,7 @@ class Show:
                     told = f"{len(sight.open)} under way, {over} over │ {sight.sent} mails │ {sight.events} events"
                     total = max(len(sight.journeys), len(cast.members))
                     progress.update(bar, total=total, completed=over, description=f"{story.day(now)} │ {told}")
-                    if loop.time() - begun > self._cap or cast.errors or self._is_over(cast, sight):
+                    if loop.time() - begun > self._cap or cast.errors or (not awaited and self._is_over(cast, sight)):
                         break
                     await asyncio.sleep(LOOK)
             self._print(story.rest(sight))
@@ -137,7 +143,8 @@ class Show:
     def _is_over(self, cast: Cast, sight: Sight) -> bool:
         entered = {row.lead_id for row, _ in sight.journeys}
         everybody = all(member.lead in entered for member in cast.members)
-        return cast.is_done and everybody and not sight.open and not sight.unrouted
+        given = [handover.lead_id for event, handover, _ in sight.handovers if event.move == "open"]
+        return cast.is_done and cast.are_back(given) and everybody and not sight.open and not sight.unrouted
 
     async def _import(self, database: Database) -> None:
         file = self._house.root / "examples" / "leads.csv"
@@ -177,13 +184,19 @@ class Show:
         right.add_column("all", justify="right")
         for name, counts in sorted(found.items(), key=lambda one: -one[1].total()):
             right.add_row(name, *(str(counts[language] or "") for language in languages), str(counts.total()))
+        sales = Table(title="Hand-overs", title_justify="left", header_style="bold")
+        sales.add_column("now")
+        sales.add_column("how many", justify="right")
+        sales.add_column(sight.sales.currency, justify="right")
+        for status, count, amount in handed_over(sight):
+            sales.add_row(status, str(count), f"{amount:,}" if amount else "")
         self._console.print()
-        if self._console.width < 110:
-            self._console.print(left, right)
+        if self._console.width < 130:
+            self._console.print(left, right, sales)
         else:
-            both = Table.grid(padding=(0, 4))
-            both.add_row(left, right)
-            self._console.print(both)
+            all_three = Table.grid(padding=(0, 4))
+            all_three.add_row(left, right, sales)
+            self._console.print(all_three)
         took = self._now() - self._begins
         self._console.print(
             f"{len(sight.journeys)} entries, {sight.sent} mails and {sight.events} events in {took.days} days of the world "

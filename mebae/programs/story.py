@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -13,11 +13,14 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from mebae.graph import Graph
+from mebae.handover import Status
 from mebae.programs.wording import condition_words, looked_at, why
+from mebae.sales import SalesRules
 from mebae.starting import REASONS
 from mebae.store.graphs import graph_of
+from mebae.store.sales import rules_of
 from mebae.store.scoring import QUALIFIED, STAGE_REACHED
-from mebae.store.tables import Delivery, Event, JourneyRow, Lead, ScoreChange, Telling
+from mebae.store.tables import Call, Delivery, Event, Handover, HandoverEvent, JourneyRow, Lead, ScoreChange, Telling
 from mebae.words import DeliveryKind, DeliveryStatus, JourneyStatus
 
 SHOWN = 3
@@ -26,6 +29,17 @@ REASONS_SHOWN = 4
 """Of a score's reasons, the weightiest."""
 OVERDUE = timedelta(seconds=15)
 """Real time after which a journey that should have gone on is called stuck."""
+
+SALES = {
+    "open": "[magenta]☎[/] handed over to sales", "joined": "[magenta]☎[/] joined an open hand-over",
+    "call": "[magenta]☎[/] sales is to call", "called": "[magenta]☎[/] sales has called",
+    "accept": "[magenta]✓[/] accepted by sales", "sql": "[bold green]◆ SQL[/]", "opportunity": "[bold green]◆ 商談[/] opportunity",
+    "won": "[bold green]◆ 受注[/] won", "lost": "[yellow]↩[/] lost", "reject": "[yellow]↩[/] rejected by sales",
+    "return": "[yellow]↩[/] returned by sales", "pass": "[magenta]→[/] passed on", "reminded": "[yellow]⏰[/] sales reminded",
+    "escalated": "[bold red]⏰[/] escalated to the manager", "expire": "[yellow]↩[/] expired, back to nurturing",
+    "withdraw": "[yellow]↩[/] withdrawn",
+}  # fmt: skip
+"""What happened to a hand-over."""
 
 _OVER = (DeliveryStatus.SENT, DeliveryStatus.REFUSED, DeliveryStatus.UNKNOWN)
 
@@ -43,6 +57,10 @@ class Sight:
     """Of qualified leads: rule and points, the most first."""
     events: int
     unrouted: int
+    handovers: list[tuple[HandoverEvent, Handover, Lead]] = field(default_factory=list)
+    """All that happened to hand-overs, in order."""
+    calls: list[tuple[Call, Lead]] = field(default_factory=list)
+    sales: SalesRules = field(default_factory=SalesRules)
     told: int = 0
     """Mails to sales about hand-overs and calls."""
     tried: int = 0
@@ -73,7 +91,12 @@ def look(session: Session) -> Sight:
         session.exec(select(func.count()).select_from(Telling).where(Telling.channel == "mail", which)).one()
         for which in (Telling.status == "told", col(Telling.attempts) > 0)
     )
-    return Sight(journeys, deliveries, graphs, moves, reasons, events, unrouted, heard, tried)
+    given = select(HandoverEvent, Handover, Lead).join(Handover, col(Handover.id) == col(HandoverEvent.handover_id))
+    handovers = session.exec(given.join(Lead, col(Lead.id) == col(Handover.lead_id)).order_by(col(HandoverEvent.id))).all()
+    calls = list(session.exec(select(Call, Lead).join(Lead, col(Lead.id) == col(Call.lead_id)).order_by(col(Call.id))).all())
+    return Sight(
+        journeys, deliveries, graphs, moves, reasons, events, unrouted, list(handovers), calls, rules_of(session), heard, tried
+    )  # fmt: skip
 
 
 def _reasons(session: Session, leads: Collection[int]) -> dict[int, list[tuple[str, float]]]:
@@ -100,6 +123,7 @@ class Story:
         self._refused: dict[str, list[Lead]] = defaultdict(list)
         self._mails: dict[tuple[str, str, str, str], list[Lead]] = defaultdict(list)
         self._ends: dict[tuple[str, str, str], list[Lead]] = defaultdict(list)
+        self._given: dict[tuple[str, str], list[Lead]] = defaultdict(list)
 
     def day(self, now: datetime) -> str:
         """Which day it is in the world."""
@@ -118,8 +142,8 @@ class Story:
 
     def rest(self, sight: Sight) -> list[str]:
         """The lines that the present day has so far."""
-        lines = [*self._beginnings(sight), *self._ripening(sight), *self._letters(sight), *self._endings(sight)]
-        for noted in (self._began, self._moved, self._ripe, self._refused, self._mails, self._ends):
+        lines = [*self._beginnings(sight), *self._ripening(sight), *self._letters(sight), *self._sales(), *self._endings(sight)]
+        for noted in (self._began, self._moved, self._ripe, self._refused, self._mails, self._given, self._ends):
             noted.clear()
         return [f"\n[bold]{self._day}[/]", *lines] if lines else []
 
@@ -141,8 +165,17 @@ class Story:
                 elif event.properties["qualification"] == "mql":
                     self._ripe.append((event, lead))
         for delivery, lead in sight.deliveries:
-            if delivery.status in _OVER and self._is_new(f"delivery {delivery.id} {delivery.status}"):
+            left = delivery.status == DeliveryStatus.REFUSED and delivery.reason == "exits-when"  # its ending tells of it
+            if delivery.status in _OVER and not left and self._is_new(f"delivery {delivery.id} {delivery.status}"):
                 self._mails[delivery.kind, delivery.status, delivery.step, versions[delivery.entry]].append(lead)
+
+        for said, handover, lead in sight.handovers:
+            if self._is_new(f"hand-over {said.id}"):
+                self._given[said.move, _about(said, handover, sight)].append(lead)
+
+        for call, lead in sight.calls:
+            if self._is_new(f"call {call.id} {call.outcome}"):
+                self._given["called" if call.outcome else "call", call.outcome or call.why].append(lead)
 
     def _beginnings(self, sight: Sight) -> Iterator[str]:
         for version, leads in self._began.items():
@@ -175,6 +208,11 @@ class Story:
             else:
                 yield f"  [cyan]✉[/] [bold]{step}[/] [dim](because {reason})[/] to {_people(leads, refs)}"
 
+    def _sales(self) -> Iterator[str]:
+        for (move, about), leads in self._given.items():
+            said = f" [dim]({escape(about)})[/]" if about else ""
+            yield f"  {SALES[move]}{said}: {_people(leads)}"
+
     def _endings(self, sight: Sight) -> Iterator[str]:
         for (outcome, reason, version), leads in self._ends.items():
             if outcome == "exited":
@@ -190,6 +228,38 @@ class Story:
             return False
         self._told.add(what)
         return True
+
+
+def _about(event: HandoverEvent, handover: Handover, sight: Sight) -> str:
+    """What is worth saying of something that happened to a hand-over."""
+    owner = sight.sales.somebody(event.owner)
+    managers = ", ".join(one.name or one.id for one in sight.sales.managers())
+    reason = next((one.titled("ja") for one in sight.sales.reasons if one.code == event.reason), event.reason or "")
+    match event.move:
+        case "open":
+            earlier = [one for _, one, _ in sight.handovers if one.lead_id == handover.lead_id and (one.id or 0) < (handover.id or 0)]
+            again = f"again, {(handover.opened_at - earlier[-1].opened_at).days} days later, " if earlier else ""
+            return f"{again}to {owner.name or owner.id}, because {handover.why or 'it became an MQL'}"
+        case "joined":
+            return f"{owner.name or owner.id} has it already and is not told twice"
+        case "escalated":
+            return f"{managers or owner.id} is told"
+        case "reminded":
+            return owner.name or owner.id
+        case "opportunity" | "won":
+            return f"{sight.sales.currency} {event.amount:,}" if event.amount is not None else ""
+        case _:
+            return reason
+
+
+def handed_over(sight: Sight) -> list[tuple[str, int, int]]:
+    """Where hand-overs stand, how many, and their amount."""
+    last = {handover.id: handover for _, handover, _ in sight.handovers}
+    counts = Counter(one.status for one in last.values())
+    amounts: Counter[str] = Counter()
+    for one in last.values():
+        amounts[one.status] += one.amount or 0
+    return [(status, counts[status], amounts[status]) for status in map(str, Status) if counts[status]]
 
 
 def stuck(sight: Sight, now: datetime, overdue: timedelta) -> list[JourneyRow]:
