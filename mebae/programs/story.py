@@ -168,14 +168,14 @@ class Story:
             left = delivery.status == DeliveryStatus.REFUSED and delivery.reason == "exits-when"  # its ending tells of it
             if delivery.status in _OVER and not left and self._is_new(f"delivery {delivery.id} {delivery.status}"):
                 self._mails[delivery.kind, delivery.status, delivery.step, versions[delivery.entry]].append(lead)
-
         for said, handover, lead in sight.handovers:
             if self._is_new(f"hand-over {said.id}"):
                 self._given[said.move, _about(said, handover, sight)].append(lead)
-
         for call, lead in sight.calls:
-            if self._is_new(f"call {call.id} {call.outcome}"):
-                self._given["called" if call.outcome else "call", call.outcome or call.why].append(lead)
+            if self._is_new(f"call {call.id}"):
+                self._given["call", call.why].append(lead)
+            if call.outcome is not None and self._is_new(f"call {call.id} {call.outcome}"):
+                self._given["called", call.outcome].append(lead)
 
     def _beginnings(self, sight: Sight) -> Iterator[str]:
         for version, leads in self._began.items():
