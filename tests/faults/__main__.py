@@ -25,10 +25,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from tests.faults.broadcasts import broadcast_killed
 from tests.faults.campaign import Finding, Home, Tick, home
 from tests.faults.flood import flooded
+from tests.faults.journeys import journeys_killed
+from tests.faults.lives import lives_at_random
 from tests.faults.mail_server import hung_relay, mail_server_faults
 from tests.faults.outages import database_away, postgres_crashes, server_killed
 from tests.faults.poison import poisoned
 from tests.faults.repeats import in_any_order, one_event_again
+from tests.faults.sending import send_path
 
 KINDS = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
 
@@ -54,6 +57,14 @@ def campaigns(*, short: bool) -> Iterator[Campaign]:
             yield Campaign(
                 "R1", (kind,), lambda at, tick, policy=policy: broadcast_killed(at[0], leads=leads, kills=kills, policy=policy, tick=tick)
             )  # type: ignore[misc]
+            yield Campaign(
+                "R1",
+                (kind,),
+                lambda at, tick, policy=policy: journeys_killed(at[0], leads=leads // 2, kills=kills, policy=policy, tick=tick),
+            )  # type: ignore[misc]
+            yield Campaign(
+                "R2", (kind,), lambda at, tick, policy=policy: send_path(at[0], policy=policy, twice=not short, tick=tick)
+            )  # type: ignore[misc]
     for kind in KINDS.values():
         yield Campaign("R4", (kind,), lambda at, tick: server_killed(at[0], kills=4 if short else 50, tick=tick))
     away = 6 if short else 60
@@ -75,6 +86,9 @@ def campaigns(*, short: bool) -> Iterator[Campaign]:
     rate, seconds = (500, 3) if short else (5_000, 60)
     for kind in KINDS.values():
         yield Campaign("R12", (kind,), lambda at, tick: flooded(at[0], rate=rate, seconds=seconds, tick=tick))
+
+    lives = 5 if short else 500
+    yield Campaign("R18", ("SQLite",), lambda at, tick: lives_at_random(at[0], lives=lives, steps=15 if short else 40, tick=tick))
 
 
 def main() -> int:

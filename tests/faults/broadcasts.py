@@ -144,7 +144,8 @@ def _over(database: Database, run: int) -> bool:
 
 
 async def _until(what: Callable[[], bool]) -> None:
-    async with asyncio.timeout(120):
+    # An activity that is killed for ten minutes is given up, and its broadcast asks again after five: longer than that.
+    async with asyncio.timeout(420):
         while not await asyncio.to_thread(what):
             await asyncio.sleep(0.01)
 
