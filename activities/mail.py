@@ -105,7 +105,7 @@ class MailActivities:
             if not isinstance(claimed, Claimed):
                 return claimed
             try:
-                composed = await asyncio.to_thread(compose, claimed.letter)
+                composed = await asyncio.to_thread(compose, claimed.letter, self._settings)
             except MailInvalid as broken:
                 log.error("mail.invalid", entry=request.entry, step=request.step, code=broken.code)
                 return await self._conclude(request, claimed, now, Fate("refused", broken.code, _detail(broken)))

@@ -95,7 +95,7 @@ async def prebuilt(database: Database, leads: list[int]) -> list[Composed]:
     broadcast = await database.write(begun, "prebuilt")
     ledger = BulkLedger(gate(), SETTINGS, WorldClock())
     found = await database.write(ledger.claim, broadcast, leads, CONTENT, now())
-    return [compose(taken.letter(SETTINGS)) for taken in found.taken]
+    return [compose(taken.letter(SETTINGS), SETTINGS) for taken in found.taken]
 
 
 def gate() -> Gate:

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, Protocol
 
-from sqlalchemy import update
-from sqlmodel import Session, col, select
+from sqlalchemy import BindParameter, Table, bindparam, update
+from sqlmodel import Session, select
 
 from mebae.clock import WorldClock
 from mebae.contracts import StepInput
@@ -257,17 +257,21 @@ def enter_data(session: Session, attempts: Sequence[tuple[int, int]], now: datet
         by_attempt.setdefault(attempt, []).append(delivery)
     entered: set[int] = set()
     for attempt, deliveries in by_attempt.items():
-        entered |= set(
-            session.execute(
-                update(Delivery)
-                .where(
-                    col(Delivery.id).in_(deliveries),
-                    col(Delivery.attempt) == attempt,
-                    col(Delivery.status) == DeliveryStatus.CLAIMED,
-                )
-                .values(status=DeliveryStatus.DATA, data_at=now)
-                .returning(col(Delivery.id))
-                .execution_options(synchronize_session=False)
-            ).scalars()
-        )
+        values = {"ids": deliveries, "tried": attempt, "at": now}
+        entered |= {row[0] for row in session.connection().execute(_ENTER, values)}
     return entered
+
+
+_TABLE: Table = Delivery.__table__  # type: ignore[attr-defined]
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_ENTER = (
+    update(_TABLE)
+    .where(
+        _TABLE.c.id.in_(_IDS),
+        _TABLE.c.attempt == bindparam("tried"),
+        _TABLE.c.status == DeliveryStatus.CLAIMED,
+    )
+    .values(status=DeliveryStatus.DATA, data_at=bindparam("at"))
+    .returning(_TABLE.c.id)
+)
+"""Made once: it is on the way of every mail."""

@@ -143,10 +143,10 @@ async def test_an_activity_that_breaks_tells_temporal_a_code_only(
 
     failures = iter([True])
 
-    def broken(letter: Any) -> Any:
+    def broken(letter: Any, settings: Any) -> Any:
         if next(failures, False):
             raise RuntimeError(f"cannot send to {letter.to}") from ValueError(letter.to)
-        return compose(letter)
+        return compose(letter, settings)
 
     compose = mail.compose
     monkeypatch.setattr(mail, "compose", broken)

@@ -39,6 +39,8 @@ log = structlog.get_logger()
 
 SLICE = 250
 """Leads that are locked and claimed together."""
+LINGER = 0.003
+"""Seconds that a mail waits for others to share its commit. A mail server far away takes ten times as long for a word."""
 UNEXPECTED = "unexpected"
 
 
@@ -104,7 +106,7 @@ class BulkMailer:
         self.pace = pace or Pace(database, 0)
         self.at_once, self.slots = at_once, asyncio.Semaphore(at_once)
         self.ledger = BulkLedger(gate, settings, clock or WorldClock())
-        self.group: GroupCommit[Entering | Concluding, Stand | None] = GroupCommit(database, self.ledger.write)
+        self.group: GroupCommit[Entering | Concluding, Stand | None] = GroupCommit(database, self.ledger.write, linger=LINGER)
 
     async def send(
         self, broadcast: int, leads: Sequence[int], content: BulkContent, now: Callable[[], datetime]
@@ -167,7 +169,7 @@ class _Chunk:
 
     def _compose(self, taken: Taken) -> Composed | Fate:
         try:
-            return compose(taken.letter(self._mailer.settings))
+            return compose(taken.letter(self._mailer.settings), self._mailer.settings)
         except MailInvalid as broken:
             log.error("mail.invalid", broadcast=self._broadcast, delivery=taken.row.id, code=broken.code)
             return Fate("refused", broken.code, broken.detail if isinstance(broken, BrokenMail) else broken.code)

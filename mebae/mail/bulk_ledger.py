@@ -28,11 +28,12 @@ from mebae.store.deliveries import (
     lock_leads,
     of_broadcast,
     rows_of,
+    states_of,
     write_moves,
 )
 from mebae.store.links import store_links
 from mebae.store.suppressions import salt_of
-from mebae.store.tables import Broadcast, Company, Lead
+from mebae.store.tables import Company, Lead
 from mebae.words import DeliveryKind, DeliveryStatus
 
 L = TypeVar("L", Lead, LockedLead)
@@ -285,13 +286,12 @@ class BulkLedger:
 
 def _closed(session: Session, broadcasts: Iterable[int], now: datetime) -> dict[int, Refused | Postponed]:
     """The broadcasts, of these, that stop their mails themselves: by an end for ever, by a pause for now."""
-    query = select(Broadcast.id, Broadcast.status, Broadcast.paused).where(col(Broadcast.id).in_(set(broadcasts)))
     closed: dict[int, Refused | Postponed] = {}
-    for id, status, paused in session.exec(query):
+    for id, status, paused in states_of(session, broadcasts):
         if status in ("done", "ended"):
-            closed[id or 0] = Refused(ENDED)
+            closed[id] = Refused(ENDED)
         elif paused:
-            closed[id or 0] = Postponed(now + PAUSED_FOR, PAUSED)
+            closed[id] = Postponed(now + PAUSED_FOR, PAUSED)
     return closed
 
 

@@ -15,16 +15,13 @@ from sqlmodel import Session, col, select
 from mebae.content import Piece
 from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
 from mebae.mail import legal
-from mebae.mail.dkim import DkimSigner
 from mebae.mail.message import build
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.publishing import mail_sources, shared_texts
 from mebae.mail.recommending import recommended
 from mebae.mail.rendering import (
-    Block,
     BrokenMail,
     Rendered,
-    Sender,
     Shared,
     Tracking,
     choose_language,
@@ -59,21 +56,15 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Letter:
-    """All that a mail is made of, read in the claim's transaction."""
+    """All that a mail is made of, read in the claim's transaction. Plain values: it may be composed in another process."""
 
     to: str
     to_name: str | None
+    delivery: int
     message_id: str
     date: datetime
-    envelope_from: str
     headers: tuple[tuple[str, str], ...]
-    sender: Sender
     content: MailContent | SalesNote
-    links: MailLinks | None = None
-    """The addresses in it that lead to us; None for what is not tracked, such as mail to sales."""
-    signer: DkimSigner | None = None
-    advertises: bool = False
-    """Whether the law wants it to show who sends it and how to have no more."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +74,8 @@ class MailContent:
     source: str
     where: str
     shared: Shared
-    blocks: Mapping[str, Block]
     values: Mapping[str, Any]
+    """But for the sender, and the addresses of this delivery, which lead to us."""
 
 
 @dataclass(frozen=True)
@@ -194,28 +185,19 @@ def marketing_letter(
         more: further values: of the catalogue's pieces (`recommended`).
     """
     language, _, source = texts.chosen(lead)
-    links = links_of(settings, delivery, now)
     values = {
         "lead": lead_values(lead),
         "company": company_values(company, lead),
         "entry": dict(entry),
         "scenario": {"id": scope[0], "title": scope[1]},
-        "sender": settings.sender,
-        "unsubscribe_url": links.unsubscribe if links else None,
-        "preferences_url": links.preferences if links else None,
-        "view_url": links.view if links else None,
         "language": language or lead.language,
         "time_zone": first_zone(lead.time_zone, settings.zone),
         "now": now,
         **(more or {}),
     }
     where = f"{texts.where}.{language}.md" if language else f"{texts.where}.md"
-    blocks = texts.shared.blocks_for(language or lead.language, texts.languages)
-    content = MailContent(source, where, texts.shared, blocks, values)
-    return Letter(
-        lead.email or "", lead.name, message_id, now, _envelope_from(settings, delivery, now), headers, settings.sender,
-        content, links, settings.signer, advertises=not settings.rules.is_transactional(texts.topic(lead)),
-    )  # fmt: skip
+    content = MailContent(source, where, texts.shared, values)
+    return Letter(lead.email or "", lead.name, delivery, message_id, now, headers, content)
 
 
 def topic_of(session: Session, place: Place, mail: str, settings: MailSettings) -> str:
@@ -246,10 +228,8 @@ def letter_for_sales(
     )  # fmt: skip
     delivery.language = language
     assert delivery.id is not None
-    return Letter(
-        settings.sales_email, None, delivery.message_id, now, _envelope_from(settings, delivery.id, now),
-        _headers(place, delivery, settings), settings.sender, note, signer=settings.signer,
-    )  # fmt: skip
+    headers = _headers(place, delivery, settings)
+    return Letter(settings.sales_email, None, delivery.id, delivery.message_id, now, headers, note)
 
 
 def note_on(
@@ -281,20 +261,18 @@ def note_on(
     )
 
 
-def compose(letter: Letter) -> Composed:
+def compose(letter: Letter, settings: MailSettings) -> Composed:
     """Renders and builds; raises `BrokenMail`. No I/O."""
-    rendered: Rendered
-    links = letter.links
+    links = None
     if isinstance(letter.content, SalesNote):
         rendered = sales_notification(letter.content)
     else:
-        content = letter.content
+        links = links_of(settings, letter.delivery, letter.date)
         tracking = Tracking(links.link, links.pixel, links.trap) if links is not None else None
-        mail = parse_mail(content.source, content.where)
-        rendered = render(mail, content.shared.layout_of(mail), content.values, blocks=content.blocks, tracking=tracking)
-    if letter.advertises:
-        legal.check(rendered, letter.sender, links.unsubscribe if links is not None else "")
-    check_aligned(rendered.sender.email, letter.sender.email)
+        rendered = rendered_for(letter.content, settings, links, tracking)
+        if not settings.rules.is_transactional(rendered.topic):
+            legal.check(rendered, settings.sender, links.unsubscribe if links is not None else "")
+    check_aligned(rendered.sender.email, settings.sender.email)
     message = build(
         rendered,
         to=letter.to,
@@ -305,9 +283,27 @@ def compose(letter: Letter) -> Composed:
         headers=letter.headers,
         list_unsubscribe=links.list_unsubscribe if links is not None else None,
     )
-    if letter.signer is not None:
-        message = letter.signer.sign(message)
-    return Composed(letter.envelope_from, letter.to, message, rendered.forms, links.links if links is not None else {})
+    if settings.signer is not None:
+        message = settings.signer.sign(message)
+    sender = _envelope_from(settings, letter.delivery, letter.date)
+    return Composed(sender, letter.to, message, rendered.forms, links.links if links is not None else {})
+
+
+def rendered_for(
+    content: MailContent, settings: MailSettings, links: MailLinks | None, tracking: Tracking | None, **changed: Any
+) -> Rendered:
+    """A text, filled and laid out. `links`: the addresses of its delivery; `changed`: values that are others here."""
+    values = {
+        **content.values,
+        "sender": settings.sender,
+        "unsubscribe_url": links.unsubscribe if links else None,
+        "preferences_url": links.preferences if links else None,
+        "view_url": links.view if links else None,
+        **changed,
+    }
+    mail = parse_mail(content.source, content.where)
+    blocks = content.shared.blocks_for(values["language"], settings.rules.languages)
+    return render(mail, content.shared.layout_of(mail), values, blocks=blocks, tracking=tracking)
 
 
 def _envelope_from(settings: MailSettings, delivery: int, now: datetime) -> str:

@@ -122,7 +122,7 @@ class SendAgain:
         if isinstance(claimed, Settled):
             return claimed
         try:
-            mail = compose(claimed.letter)
+            mail = compose(claimed.letter, self._settings)
         except MailInvalid as broken:
             fate = Fate("refused", broken.code, broken.detail if isinstance(broken, BrokenMail) else broken.code)
             return await self._conclude(claimed, fate)

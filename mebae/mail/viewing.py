@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
-from mebae.mail.composing import MailContent, Texts, marketing_letter
+from mebae.mail.composing import MailContent, Texts, marketing_letter, rendered_for
 from mebae.mail.links import Tracking
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.plain import as_page
 from mebae.mail.publishing import shared_texts
-from mebae.mail.rendering import parse_mail, render
+from mebae.mail.tracking import links_of
 from mebae.store.graphs import graph_of
 from mebae.store.tables import Broadcast, Company, Delivery, Event, JourneyRow, Lead, MailText
 from mebae.words import DeliveryKind
@@ -44,13 +44,11 @@ def mail_again(session: Session, delivery_id: int, settings: MailSettings, now: 
         session.get(Company, lead.company_id) if lead.company_id is not None else None,
         delivery_id, delivery.message_id, settings, entry=entry, scope=(delivery.scope, title), headers=(), now=now,
     )  # fmt: skip
-    content, links = letter.content, letter.links
-    assert isinstance(content, MailContent)
+    assert isinstance(letter.content, MailContent)
+    links = links_of(settings, delivery_id, now)
     # No image of one dot: who reads the page has opened the mail before, or a scanner has.
     tracking = Tracking(links.link, trap=links.trap) if links is not None else None
-    mail = parse_mail(content.source, content.where)
-    values = {**content.values, "view_url": None}  # it is there already
-    rendered = render(mail, content.shared.layout_of(mail), values, blocks=content.blocks, tracking=tracking)
+    rendered = rendered_for(letter.content, settings, links, tracking, view_url=None)  # it is there already
     html = rendered.html or as_page(rendered.text, rendered.subject, delivery.language or lead.language)
     return Again(html, links.links if links is not None else {})
 

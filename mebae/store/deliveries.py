@@ -16,7 +16,7 @@ from sqlalchemy import BindParameter, Table, Update, bindparam, insert, update
 from sqlalchemy import select as sa_select
 from sqlmodel import Session, col, select
 
-from mebae.store.tables import Delivery, Lead
+from mebae.store.tables import Broadcast, Delivery, Lead
 from mebae.words import DeliveryKind, DeliveryStatus
 
 TABLE: Table = Delivery.__table__  # type: ignore[attr-defined]
@@ -72,6 +72,8 @@ _LOCKED = (
     sa_select(*(_LEADS.c[name] for name in LockedLead._fields)).where(_LEADS.c.id.in_(_IDS)).order_by(_LEADS.c.id)
 ).with_for_update()
 _ROWS = sa_select(*_COLUMNS).where(TABLE.c.id.in_(_IDS))
+_RUNS: Table = Broadcast.__table__  # type: ignore[attr-defined]
+_STATES = sa_select(_RUNS.c.id, _RUNS.c.status, _RUNS.c.paused).where(_RUNS.c.id.in_(_IDS))
 _OF_BROADCAST = sa_select(*_COLUMNS).where(TABLE.c.broadcast_id == bindparam("broadcast"), TABLE.c.lead_id.in_(_IDS))
 
 
@@ -97,6 +99,12 @@ def of_broadcast(session: Session, broadcast: int, leads: Iterable[int]) -> list
 def rows_of(session: Session, ids: Iterable[int]) -> dict[int, Row]:
     """Deliveries by their numbers."""
     return {row[0]: Row(*row) for row in session.connection().execute(_ROWS, {"ids": list(ids)})}
+
+
+def states_of(session: Session, broadcasts: Iterable[int]) -> list[tuple[int, str, bool]]:
+    """Number, status and whether it is paused, of these broadcasts."""
+    session.flush()
+    return [(row[0], row[1], row[2]) for row in session.connection().execute(_STATES, {"ids": sorted(set(broadcasts))})]
 
 
 def insert_rows(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -21,12 +21,18 @@ class GroupCommit(Generic[T, R]):
     Args:
         work: answers all of them in one transaction, in their order.
         most: how many share one, so that none holds its locks for long.
+        linger: seconds that the first one waits for company. A commit costs nearly the same for one as for twenty.
     """
 
     def __init__(
-        self, database: Database, work: Callable[[Session, Sequence[T]], Sequence[R]], *, most: int = 100
+        self,
+        database: Database,
+        work: Callable[[Session, Sequence[T]], Sequence[R]],
+        *,
+        most: int = 100,
+        linger: float = 0.0,
     ) -> None:
-        self._database, self._work, self._most = database, work, most
+        self._database, self._work, self._most, self._linger = database, work, most, linger
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -39,8 +45,9 @@ class GroupCommit(Generic[T, R]):
         return await future
 
     async def _run(self) -> None:
-        await asyncio.sleep(0)  # all that can ask at this moment
         while self._waiting:
+            if len(self._waiting) < self._most:
+                await asyncio.sleep(self._linger)
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
             if not await self._together(batch):
                 for one in batch:  # what is wrong with one is no reason to keep the others from their answers

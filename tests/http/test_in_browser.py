@@ -64,7 +64,7 @@ def send(site: MailSite, inbox: Inbox, target: str, **columns: str) -> Delivery:
         letter = marketing_letter(
             texts, lead, None, row.id, row.message_id, site.settings, entry={}, scope=("trial", "トライアル"), headers=(), now=SENT
         )  # fmt: skip
-        composed = compose(letter)
+        composed = compose(letter, site.settings)
         store_links(session, composed.links)
         inbox.store(composed.envelope_from, [composed.to], composed.message)
         return row

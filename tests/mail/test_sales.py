@@ -92,6 +92,9 @@ def test_sales_reads_how_the_lead_really_stands_at_that_moment(database: Databas
     diary.does("Page Viewed", path="/pricing")
     graph = publish_scenario(database, Scenario("tell", title="営業へ", steps=[notify_sales("料金ページを閲覧")]))
 
+    def settings(language: str) -> MailSettings:
+        return MailSettings(NOTE.sender, "sales@aoba.example", language=language, zone="Asia/Tokyo")
+
     def write_letter(session: Session, language: str) -> Letter:
         lead = find_lead(session, email=SATO)
         assert lead is not None
@@ -99,13 +102,12 @@ def test_sales_reads_how_the_lead_really_stands_at_that_moment(database: Databas
         delivery = Delivery(
             id=1, entry=1, step=graph.start, lead_id=lead.id or 0, kind="sales", mail="tell", message_id="<1@x>", status="claimed"
         )
-        settings = MailSettings(NOTE.sender, "sales@aoba.example", language=language, zone="Asia/Tokyo")
-        return letter_for_sales(session, Place(row, lead, graph, {}), delivery, settings, now=NOW)
+        return letter_for_sales(session, Place(row, lead, graph, {}), delivery, settings(language), now=NOW)
 
     def read(language: str) -> str:
         letter = database.read_now(write_letter, language)
         assert isinstance(letter.content, SalesNote)
-        assert compose(letter).message
+        assert compose(letter, settings(language)).message
         return sales_notification(letter.content).text
 
     text = read("ja")

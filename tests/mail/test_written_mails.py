@@ -48,7 +48,7 @@ def sent(database: Database, root: Path, mail: str, lead: Lead) -> tuple[EmailMe
         texts, lead, Company(name="青葉精機"), 7, "<1@mebae.example>", SETTINGS, entry={"at": "2026-04-02"},
         scope=("trial", "試用"), headers=(), now=NOW,
     )  # fmt: skip
-    composed = compose(letter)
+    composed = compose(letter, SETTINGS)
     message = message_from_bytes(composed.message, policy=policy.default)
     assert isinstance(message, EmailMessage)
     return message, composed
