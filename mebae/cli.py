@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mebae import cli_sales
+from mebae import cli_crm, cli_sales
 from mebae.logs import configure_logging
 from mebae.programs.screen import run_command
 
@@ -44,6 +44,7 @@ suppressions = typer.Typer(help="Addresses that no marketing mail goes to, whate
 commands.add_typer(suppressions, name="suppressions")
 commands.add_typer(cli_sales.handovers, name="handovers")
 commands.add_typer(cli_sales.calls, name="calls")
+commands.add_typer(cli_crm.crm, name="crm")
 
 mail = typer.Typer(help="Mails, before any lead gets them.", no_args_is_help=True)
 commands.add_typer(mail, name="mail")

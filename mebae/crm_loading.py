@@ -14,6 +14,7 @@ from mebae.errors import Problem, ScenarioError, did_you_mean
 from mebae.pyfile import place, read_object, reporter
 from mebae.sales import SalesRules
 from mebae.vocabulary import Vocabulary
+from mebae.words import QUALIFICATIONS
 
 CRM_FILE = "crm.py"
 
@@ -119,9 +120,11 @@ def _check_value(theirs: str, ours: Value, check: Checker, report: Callable[[str
     if ours.of not in VALUES:
         near = did_you_mean(ours.of, VALUES)
         report(f"""fields: "{theirs}": a lead has no '{ours.of}'{near} (an attribute of your own is written "lead.{ours.of}")""")
-    if ours.of in ("stage", "qualification"):
-        for word in ours.table:
-            check.value(f"lead.{ours.of}", word, None, f'fields: "{theirs}": ')
+    for word in ours.table:
+        if ours.of == "qualification" and word not in QUALIFICATIONS:
+            report(f"""fields: "{theirs}": no lead's qualification is '{word}'{did_you_mean(word, QUALIFICATIONS)}""")
+        if ours.of == "stage" and (wrong := check.known.wrong("lead.stage", word)):
+            report(f'fields: "{theirs}": {wrong}')
 
 
 def _check_name(theirs: str, system: System, report: Callable[[str], None]) -> None:

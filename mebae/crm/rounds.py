@@ -85,20 +85,17 @@ def pulling(system: System, make: Callable[[], Adapter], setting: Setting) -> Ca
         at = mark or Mark(counts={"read": 0, "decided": 0})
         since = database.read_now(_read_until, system.name) or now() - FIRST_PULL
         newest = since
-        loop = asyncio.new_event_loop()
+        adapter, loop = make(), asyncio.new_event_loop()
         try:
-            adapter = make()
             pages = adapter.pull_changes(since - OVERLAP)
             while (page := loop.run_until_complete(anext(pages, None))) is not None:
                 newest = max([newest, *(one.at for one in page)])
                 at.counts["read"] += len(page)
                 at.counts["decided"] += _apply(database, system, page, now(), setting)
                 yield at
-            loop.run_until_complete(adapter.aclose())
-        except CrmRefused as error:
-            log.error("crm.pull_refused", system=system.name, code=error.code, cure="mebae crm test says what is wrong")
-            return
         finally:
+            loop.run_until_complete(adapter.aclose())
+            loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
         database.write_now(_note_read, system.name, newest)
 

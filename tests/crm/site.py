@@ -53,6 +53,7 @@ class Site:
         """What is said instead while it is away, without anything being done."""
         self.cuts: int = 0
         """So many answers get lost after everything was done."""
+        self.open: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -60,6 +61,19 @@ class Site:
 
     def answer(self, asked: Asked) -> Said:
         return Said()
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, which ends with the site."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.open.add(task)
+        try:
+            await self.serve(reader, writer)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self.open.discard(task)
+            writer.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -76,8 +90,6 @@ class Site:
                 await writer.drain()
         except ConnectionError:
             pass
-        finally:
-            writer.close()
 
     def _answered(self, asked: Asked) -> Said:
         try:
@@ -93,13 +105,17 @@ S = TypeVar("S", bound=Site)
 @asynccontextmanager
 async def running(site: S) -> AsyncIterator[S]:
     """The site, on a free port; at the end no request may have been wrong."""
-    server = await asyncio.start_server(site.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(site.take, "127.0.0.1", 0)
     site.port = server.sockets[0].getsockname()[1]
     try:
         yield site
     finally:
         server.close()
         await server.wait_closed()
+        while site.open:
+            for task in list(site.open):
+                task.cancel()
+            await asyncio.sleep(0)
     assert site.wrong == []
 
 
