@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import sys
 
+from mebae.crm.adapter import CODES
+from mebae.crm.inbound import IGNORED
+from mebae.crm.model import VALUES
 from mebae.events import EVENTS
 from mebae.mail.bounce_reasons import TABLE
 from mebae.mail.reports import MEANINGS
@@ -38,7 +41,24 @@ def reasons() -> str:
     return "\n".join([*head, *(f"| `{spec.reason.value}` | {spec.about} | {spec.meaning} | {codes} |" for spec, codes in rows)])
 
 
-TABLES = {"events": events, "kinds": kinds, "reasons": reasons}
+def crm_values() -> str:
+    """What a field of another system can hold, from `mebae/crm/model.py`."""
+    return "\n".join(["| value | what it is |", "| --- | --- |", *(f"| `{name}` | {meaning} |" for name, meaning in VALUES.items())])
+
+
+def crm_codes() -> str:
+    """Why something was not taken, from `mebae/crm/adapter.py`."""
+    return "\n".join(["| code | meaning |", "| --- | --- |", *(f"| `{code}` | {meaning} |" for code, meaning in CODES.items())])
+
+
+def crm_ignored() -> str:
+    """Why a message changed nothing, from `mebae/crm/inbound.py`."""
+    return "\n".join(["| reason | meaning |", "| --- | --- |", *(f"| `{code}` | {meaning} |" for code, meaning in IGNORED.items())])
+
+
+TABLES = {
+    "events": events, "kinds": kinds, "reasons": reasons, "crm_values": crm_values, "crm_codes": crm_codes, "crm_ignored": crm_ignored,
+}  # fmt: skip
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or TABLES:

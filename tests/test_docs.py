@@ -289,8 +289,12 @@ def rows(page: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("table", "page"), [("events", "scenario-language.md"), ("kinds", "what-comes-back.md"), ("reasons", "what-comes-back.md")]
-)
+    ("table", "page"),
+    [
+        ("events", "scenario-language.md"), ("kinds", "what-comes-back.md"), ("reasons", "what-comes-back.md"),
+        ("crm_values", "crm.md"), ("crm_codes", "crm.md"), ("crm_ignored", "crm.md"),
+    ],
+)  # fmt: skip
 def test_tables_are_what_the_code_prints(table: str, page: str) -> None:
     done = subprocess.run([sys.executable, "-m", "docs.tables", table], cwd=ROOT, capture_output=True, text=True, check=True)
     _, _, rest = (DOCS / "reference" / page).read_text().partition(f"<!-- table: {table}")

@@ -28,7 +28,6 @@ CODES: Mapping[str, str] = {
     "crm-not-there": "what was named does not exist there: an app, an object, a record (404)",
     "crm-converted": "Salesforce has converted the lead, which closes it for changes",
     "crm-address": "its address is not allowed: another host than `crm.py` says, no https, or a private network",
-    "crm-gone": "there is no such system in `crm.py` any more",
 }  # fmt: skip
 """Why something was not taken."""
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mebae.crm.adapter import Activity, Adapter, CrmAway, Done, Later, Record, Refused, Task
+from mebae.crm import adapter
+from mebae.crm.adapter import CODES, Activity, Adapter, CrmAway, Done, Later, Record, Refused, Task
 from mebae.crm.channel import upsert
 from mebae.crm.model import System
 from mebae.crm.wiring import adapter_of
@@ -301,3 +304,9 @@ async def test_kintone_locked_record_comes_again_and_an_app_that_is_gone_does_no
             assert isinstance(answer, (Later, Refused))
             assert (type(answer), answer.code) == (kind, code)
         await adapter.aclose()
+
+
+def test_every_code_of_an_adapter_is_explained() -> None:
+    texts = [path.read_text() for path in Path(adapter.__file__).parent.glob("*.py")]
+    said = {code for one in texts for code in re.findall(r'"(crm-[a-z]+(?:-[a-z]+)*)"', one)}
+    assert said == set(CODES)

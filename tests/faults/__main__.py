@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from tests.faults.broadcasts import broadcast_killed
 from tests.faults.campaign import Finding, Home, Tick, home
+from tests.faults.crm_away import crm_away
 from tests.faults.flood import flooded
 from tests.faults.journeys import journeys_killed
 from tests.faults.lives import lives_at_random
@@ -83,6 +84,9 @@ def campaigns(*, short: bool) -> Iterator[Campaign]:
     yield Campaign("R9", orders, lambda at, tick: in_any_order(at, leads=30 if short else 500, tick=tick))
     for kind in KINDS.values():
         yield Campaign("R11", (kind,), lambda at, tick: poisoned(at[0], rounds=1 if short else 10, tick=tick))
+    leads = 30 if short else 200
+    for kind in KINDS.values():
+        yield Campaign("R14", (kind,), lambda at, tick, leads=leads: crm_away(at[0], leads=leads, tick=tick))  # type: ignore[misc]
     rate, seconds = (500, 3) if short else (5_000, 60)
     for kind in KINDS.values():
         yield Campaign("R12", (kind,), lambda at, tick: flooded(at[0], rate=rate, seconds=seconds, tick=tick))

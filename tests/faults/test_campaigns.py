@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.campaign import Finding, Home, home
+from tests.faults.campaign import Finding, Home, home, silent
+from tests.faults.crm_away import crm_away
 from tests.faults.flood import flooded
 from tests.faults.mail_server import mail_server_faults
 from tests.faults.outages import database_away, postgres_crashes
@@ -34,6 +35,10 @@ def holds(finding: Finding) -> None:
 
 async def test_one_event_a_hundred_times_after_a_restart_and_a_month_later_is_scored_once(at: Home) -> None:
     holds(await one_event_again(at, events=2))
+
+
+async def test_crm_systems_away_for_an_hour_are_told_once_on_their_return_and_mail_goes_on(at: Home) -> None:
+    holds(await crm_away(at, leads=12, tick=silent))
 
 
 async def test_lives_told_in_any_order_late_and_by_wrong_clocks_come_to_the_same_scores(
