@@ -364,7 +364,7 @@ def refusals(kind: type[Refusal]) -> set[str]:
 
 
 def test_every_reason_and_code_is_explained() -> None:
-    page = (DOCS / "reference" / "reasons.md").read_text()
+    page = "".join((DOCS / "reference" / name).read_text() for name in ("reasons.md", "crm.md"))
     codes = codes_in_code() | set(REASONS)
     assert {"opted-out", "exits-when", "malformed-json", "mail-missing", "gave-up"} <= codes
     general = {"refused", "temporary", "permanent"}  # of base classes; nothing raises them as they are

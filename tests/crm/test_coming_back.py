@@ -309,10 +309,14 @@ async def test_second_hand_over_is_not_decided_by_what_was_said_of_the_first(sql
         await in_thread(pull, sqlite_database, system, environ)
         decide(sqlite_database, Move.RETURN, reason="too-early")
         hand_over(sqlite_database, cause="command:2", now=NOW + timedelta(days=100))
+        site.clock = NOW + timedelta(days=101)
         await teller.tell()  # the contact is touched by us, and its stage is still the old one
         site.change("900", firstname="健二")
         await in_thread(pull, sqlite_database, system, environ)
         assert stands(sqlite_database, 2) == "open"
+        site.change("900", lifecyclestage="customer")
+        await in_thread(pull, sqlite_database, system, environ)
+        assert stands(sqlite_database, 2) == "won"
         await teller.channel.aclose()
 
 

@@ -250,6 +250,33 @@ async def test_webhook_away_for_an_hour_is_told_once_on_its_return_in_order(data
         await teller.channel.aclose()
 
 
+async def test_activity_waits_for_its_lead_though_it_could_be_told(sqlite_database: Database) -> None:
+    class NoLeads(Receiver):
+        """Takes everything but leads, for a while."""
+
+        closed = True
+
+        def answer(self, asked: Asked) -> Said:
+            return Said(503) if self.closed and b'"lead.upserted"' in asked.body else super().answer(asked)
+
+    async with running(NoLeads()) as site:
+        one = system(site.port)
+        diary = given(sqlite_database, one)
+        diary.is_someone("two@example.jp", name="Lead 2", ago=timedelta(hours=1))
+        hand_over(sqlite_database)
+        hand_over(sqlite_database, 2, "command:2")
+        teller = teller_of(sqlite_database, one, environ(site))
+        await teller.tell()
+        teller.machine += timedelta(minutes=1)
+        await teller.tell()
+        assert site.taken == []
+        site.closed = False
+        teller.machine += timedelta(minutes=15)
+        await teller.tell()
+        assert len(site.taken) == 6
+        await teller.channel.aclose()
+
+
 async def test_answer_that_was_lost_is_asked_for_again_with_the_same_id_and_fresh_time(sqlite_database: Database) -> None:
     async with running(Receiver()) as site:
         one = system(site.port)

@@ -97,7 +97,8 @@ async def crm_away(at: Home, *, leads: int, tick: Tick, seed: int = 14) -> Findi
     )
     done = (
         f"{at.kind}: {leads} leads handed over to HubSpot, kintone and a signed webhook, a third of them before an hour's outage; "
-        "answers lost at its beginning, then 503, 429, 500; the teller killed four times in it"
+        "answers lost at its beginning, then 503, 429, 500; the teller gone four times with messages in its hands "
+        "(made anew in one process, no real kill)"
     )
     good = not lost and not twice and not unordered and mails and minutes <= 16 and len(post.mails) == leads
     return Finding("R14", done, BAR, measured, good)
