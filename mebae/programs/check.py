@@ -14,6 +14,7 @@ from rich.table import Table
 from mebae.beside import Beside, load_beside
 from mebae.broadcasts_loading import LoadedBroadcast, find_broadcasts, load_broadcast
 from mebae.capping import crowded
+from mebae.crm_loading import CRM_FILE
 from mebae.errors import NotFound, Problem, ScenarioError
 from mebae.loading import Loaded, find_scenarios, load_scenario
 from mebae.mail.link_asking import ask_links
@@ -153,6 +154,8 @@ def _said(beside: Beside) -> list[str]:
     if beside.sales is not None:
         mqls = "every MQL is handed over" if beside.sales.on_mql else "hand_to_sales hands over"
         lines.append(f"{SALES_FILE}: {', '.join(one.id for one in beside.sales.people)}; {mqls}; {len(beside.sales.reasons)} reasons")
+    if beside.crm is not None:
+        lines.append(f"{CRM_FILE}: {', '.join(f'{one.name} ({len(one.fields)} fields)' for one in beside.crm.systems)}")
     named = {name: ", ".join(found) for name, found in beside.others.items() if isinstance(found, dict)}
     return lines + [f"{name}: {words}" for name, words in named.items()]
 

@@ -11,6 +11,7 @@ from sqlmodel import Session, select
 from standardwebhooks import Webhook as Reference
 from standardwebhooks import WebhookVerificationError
 
+from mebae import calling
 from mebae.crm import outbox, signing
 from mebae.crm.model import System
 from mebae.crm_language import choice, lead, sending, webhook
@@ -103,6 +104,26 @@ async def test_hand_over_tells_the_lead_first_then_what_happened_then_the_task(d
         await teller.tell()
         assert len(site.taken) == 4
         assert tellings(database)[-1] == ("lead", "dropped", "nobody")
+        await teller.channel.aclose()
+
+
+async def test_call_that_a_scenario_asks_for_is_a_task_with_its_script(sqlite_database: Database) -> None:
+    async with running(Receiver()) as site:
+        one = system(site.port)
+        given(sqlite_database, one)
+
+        def ask(session: Session) -> None:
+            found = lock_lead(session, 1)
+            assert found is not None
+            calling.ask_for(session, found, calling.Wanted("command:1", "面談希望", script="予算を伺う"), NOW, ZONE, CALENDAR)
+
+        sqlite_database.write_now(ask)
+        teller = teller_of(sqlite_database, one, environ(site))
+        await teller.tell()
+        assert [message["type"] for _, message in site.taken] == ["lead.upserted", "lead.task"]
+        task = site.taken[1][1]["data"]["task"]
+        assert task["title"].startswith("お電話: 佐藤 健二")
+        assert "予算を伺う" in task["body"]
         await teller.channel.aclose()
 
 
