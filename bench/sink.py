@@ -9,6 +9,7 @@ from typing import cast
 import uvloop
 
 _END = b"\r\n.\r\n"
+_ANSWERS = {b"DATA": b"354 go on\r\n", b"EHLO": b"250-sink\r\n250 PIPELINING\r\n", b"QUIT": b"221 bye\r\n"}
 
 
 class Sink(asyncio.Protocol):
@@ -38,7 +39,7 @@ class Sink(asyncio.Protocol):
             buffer = rest
             verb = line[:4].upper()
             self._in_message = verb == b"DATA"
-            answers.append({b"DATA": b"354 go on\r\n", b"EHLO": b"250-sink\r\n250 PIPELINING\r\n"}.get(verb, b"250 ok\r\n"))
+            answers.append(_ANSWERS.get(verb, b"250 ok\r\n"))
         self._buffer = buffer
         if answers:
             self._transport.write(b"".join(answers))
