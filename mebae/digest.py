@@ -25,7 +25,7 @@ from mebae.store.database import Database
 from mebae.store.sales import rules_of
 from mebae.store.segments import belongs
 from mebae.store.standing import standing
-from mebae.store.tables import Company, Handover, Lead, Telling
+from mebae.store.tables import Company, Handover, Lead, ScenarioVersion, Telling
 from mebae.timing import parse_time
 
 DIGEST = "digest"
@@ -69,6 +69,9 @@ def write_due(session: Session, now: datetime, zone: str) -> int:
     if rules.digest is None:
         return 0
     due = last_due(rules.digest, now, zone)
+    began = session.exec(select(func.min(ScenarioVersion.published_at))).one()
+    if began is not None and due < began:  # nobody waits for what was due before all of this was set up
+        return 0
     return 0 if due + LATE < now else write(session, rules, f"{due:%Y-%m-%d}", now)
 
 

@@ -27,6 +27,7 @@ from mebae.settings import Settings
 from mebae.store.database import Database
 from mebae.store.migrate import is_current
 from mebae.temporal import TemporalAway, connect
+from mebae.wiring import PLACEHOLDERS
 
 PATIENCE = 5.0
 """Seconds for each look."""
@@ -49,11 +50,12 @@ def examine_settings(settings: Settings) -> list[Finding]:
         ("MEBAE_SENDER_POSTAL", settings.sender_postal, "postal address"),
         ("MEBAE_SENDER_CONTACT", settings.sender_contact, "contact for complaints"),
     ):
-        if value:
+        if value and value not in PLACEHOLDERS.values():
             found.append(good(area, what, value))
         else:
             cure = f"set {name}: 特定電子メール法 and CAN-SPAM ask for it, and no marketing mail goes out without"
-            found.append(bad(area, what, "missing in every footer", cure))
+            words = "only a placeholder, for the embedded inbox" if value else "missing in every footer"
+            found.append(bad(area, what, words, cure))
     if settings.tokens() is None:
         cure = "set MEBAE_TOKEN_KEYS, such as 20261127:a-long-random-secret (make up makes one)"
         found.append(bad(area, "links", "there is no key to sign links with, so nobody could unsubscribe", cure))
@@ -73,7 +75,7 @@ def examine_database(settings: Settings) -> list[Finding]:
     """Whether it answers, has today's tables, and tells the same time."""
     area = "database"
     where = urlsplit(settings.url())
-    place = where.path if where.scheme.startswith("sqlite") else f"{where.hostname}{where.path}"
+    place = where.path.removeprefix("/") if where.scheme.startswith("sqlite") else f"{where.hostname}{where.path}"
     cure = "start it, or set DATABASE_URL"
     try:
         if not is_current(settings.url()):

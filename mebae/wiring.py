@@ -29,6 +29,15 @@ log = structlog.get_logger()
 RUNNING = "running.json"
 """In the state folder: the environment of a running `mebae up` or `mebae demo`, so that commands meet the same house."""
 
+PREVIEWS = "previews"
+"""In the state folder: the mails that were previewed. They may name a lead."""
+
+PLACEHOLDERS = {
+    "MEBAE_SENDER_POSTAL": "【仮の住所です。MEBAE_SENDER_POSTAL を設定してください】",
+    "MEBAE_SENDER_CONTACT": "【仮の連絡先です。MEBAE_SENDER_CONTACT を設定してください】",
+}
+"""What `mebae up` and `mebae demo` fill footers with, so that a first mail reaches the embedded inbox."""
+
 TOKEN_KEY = "token-key"  # noqa: S105 - a file's name
 """In the state folder: what `mebae up` and `mebae demo` sign the links in mails with, unless the environment says."""
 

@@ -32,6 +32,7 @@ from mebae.mail.domain_records import look_at_domain, organisation
 from mebae.programs.doctor import say
 from mebae.settings import Settings
 from mebae.store.database import Database
+from mebae.wiring import PLACEHOLDERS
 from tests.house import Relay
 from tests.http.test_app import app_of, serving
 from tests.server_process import free_port
@@ -184,6 +185,8 @@ async def test_records_are_looked_up_where_the_setting_says() -> None:
 def test_settings_that_a_lawful_mail_needs() -> None:
     empty = {one.what: one.verdict for one in examine_settings(Settings())}
     assert set(empty.values()) == {"bad"}
+    placeholders = Settings(sender_postal=PLACEHOLDERS["MEBAE_SENDER_POSTAL"], sender_contact=PLACEHOLDERS["MEBAE_SENDER_CONTACT"])
+    assert {one.what: one.verdict for one in examine_settings(placeholders)}["postal address"] == "bad"
     ready = Settings.model_validate({
         "sender_email": "hello@aoba-seiki.co.jp", "sender_postal": "東京都千代田区丸の内1-1-1", "sender_contact": "03-5555-0100",
         "token_keys": "20260101:a-secret-of-sixteen-or-more", "public_url": "https://mail.aoba-seiki.co.jp",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mebae.beside import load_beside
-from mebae.errors import BadInput, NotFound
+from mebae.errors import BadInput, NotFound, ScenarioError
 from mebae.loading import load_all
 from mebae.mail.link_asking import ask_links
 from mebae.mail.personas import PERSONAS, readers_of
@@ -244,3 +244,15 @@ def test_check_fails_for_a_fault_in_a_mail_and_not_for_a_hint(project: Path, cap
     mail.write_text(GOOD.replace("https://www.example.jp/a", "www.example.jp/a"))
     assert not checking.check(None)
     assert "leads nowhere" in capsys.readouterr().out
+
+
+def test_another_mail_that_is_broken_hides_no_preview(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = project / "scenarios" / "other"
+    other.mkdir()
+    (other / "scenario.py").write_text(SCENARIO.replace('"trial"', '"other"'))
+    (other / "hello.ja.md").write_text("no front matter")
+
+    program.preview(Wanted("trial/hello"), folder=None, show=False)
+    assert "ようこそ" in capsys.readouterr().out
+    with pytest.raises(ScenarioError, match="front matter"):
+        program.preview(Wanted("other/hello"), folder=None, show=False)

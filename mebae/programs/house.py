@@ -23,13 +23,9 @@ from mebae.errors import BadInput
 from mebae.programs.supervisor import Child, Supervisor, file_is_there, port_answers
 from mebae.settings import Settings
 from mebae.temporal import dev_server_command
-from mebae.wiring import RUNNING, TOKEN_KEY
+from mebae.wiring import PLACEHOLDERS, RUNNING, TOKEN_KEY
 
 TEMPORAL_PORT, UI_PORT = 7233, 8233
-PLACEHOLDERS = {
-    "MEBAE_SENDER_POSTAL": "【仮の住所です。MEBAE_SENDER_POSTAL を設定してください】",
-    "MEBAE_SENDER_CONTACT": "【仮の連絡先です。MEBAE_SENDER_CONTACT を設定してください】",
-}
 LOCK = "lock"
 
 

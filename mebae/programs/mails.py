@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,8 +17,8 @@ from sqlmodel import Session, col, select
 from mebae import wiring
 from mebae.beside import Beside, load_beside
 from mebae.broadcasts_loading import find_broadcasts, load_broadcast
-from mebae.errors import BadInput, NotFound
-from mebae.loading import load_all
+from mebae.errors import BadInput, NotFound, Problem, ScenarioError
+from mebae.loading import find_scenarios, load_scenario
 from mebae.mail.message import build
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.personas import PERSONAS, persona_named, readers_of
@@ -37,8 +37,7 @@ from mebae.settings import Settings
 from mebae.store.tables import Company, Event, JourneyRow, Lead
 from mebae.timing import first_zone
 
-PREVIEWS = "previews"
-"""In the state folder."""
+Loading = TypeVar("Loading")
 
 
 class Wanted(NamedTuple):
@@ -57,8 +56,8 @@ def preview(wanted: Wanted, *, folder: Path | None, show: bool) -> None:
     done = desk.proof(wanted)
     if done.rendered is None:
         raise BadInput(f"{done.sheet.where}: {done.reader}, would not get this mail: {done.broken}")
-    folder = folder or settings.state / PREVIEWS
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder or settings.state / wiring.PREVIEWS
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     stem = "-".join((done.sheet.scope, done.sheet.mail)) + (f".{done.sheet.language}" if done.sheet.language else "")
     page, text = folder / f"{stem}.html", folder / f"{stem}.txt"
     rendered = done.rendered
@@ -123,13 +122,25 @@ class _Desk:
         self.beside: Beside = load_beside(self.home)
         self.mail: MailSettings = with_sender(mail_settings(settings, self.beside.mailing))
         self.shared = shared_of(self.home)
-        loaded = load_all(self.home, activities=registered(root))
+        self.problems: list[Problem] = []
+        """What is wrong with others is no reason not to show a mail that is well."""
+        loaded = [
+            one for folder in find_scenarios(self.home) if (one := self._well(load_scenario, folder, activities=registered(root)))
+        ]
         taken = [one.graph.scenario for one in loaded]
         broadcasts = [
-            load_broadcast(folder, known=self.beside.known, segments=self.beside.segments, taken=taken)
+            run
             for folder in find_broadcasts(self.home)
+            if (run := self._well(load_broadcast, folder, segments=self.beside.segments, taken=taken))
         ]
         self.sheets = list(sheets(loaded, broadcasts))
+
+    def _well(self, load: Callable[..., Loading], folder: Path, **more: Any) -> Loading | None:
+        try:
+            return load(folder, known=self.beside.known, **more)
+        except ScenarioError as error:
+            self.problems.extend(error.problems)
+            return None
 
     def proof(self, wanted: Wanted) -> Proof:
         """The mail as the wanted reader gets it."""
@@ -149,6 +160,8 @@ class _Desk:
         names = sorted({sheet.name for sheet in found})
         if len(names) > 1:
             raise BadInput(f"there are several mails called '{mail}': write {' or '.join(names)}")
+        if not found and any(name in problem.file for problem in self.problems):
+            raise ScenarioError(self.problems)
         if not found:
             raise NotFound("mail", mail, {sheet.name for sheet in self.sheets} | {sheet.mail for sheet in self.sheets})
         return {sheet.language: sheet for sheet in found}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def erase(who: str, *, yes: bool) -> None:
         done = database.write_now(erase_lead, _number(lead), wiring.world_now(settings), wiring.setting_of(settings))
     finally:
         database.close()
+    shutil.rmtree(settings.state / wiring.PREVIEWS, ignore_errors=True)  # one of them may have been for this lead
     mails = Inbox(settings.state / "inbox").forget(address) if address is not None else 0
     if done.was_erased:
         console.print(f"[green]✓[/] lead {done.lead} had been erased before; nothing was left to do")

@@ -52,6 +52,8 @@ def plan_to_send(session: Session, id: str) -> BroadcastPlan:
         error = NotFound("broadcast", id, plans)
         if not plans:
             error.args = (f"{error}: none is published yet, start the worker once",)
+        elif "did you mean" not in str(error):  # files are read when the worker starts
+            error.args = (f"{error}. One that was written since then is published when the worker starts again",)
         raise error
     return plans[id]
 
