@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -41,7 +41,7 @@ from mebae.resting import Place, Setting
 from mebae.store.database import Database
 from mebae.store.links import store_links
 from mebae.store.reading import next_from_catalogue, next_of_series
-from mebae.store.tables import Delivery
+from mebae.store.tables import Delivery, Lead
 from mebae.words import DeliveryKind, DeliveryStatus
 
 log = structlog.get_logger()
@@ -231,6 +231,9 @@ class MailActivities:
     def _concluded(self, session: Session, request: StepInput, claimed: Claimed, now: datetime, fate: Fate) -> Answer:
         place = resting.take(session, request.entry, request.turn, sheltered=request.sheltered)
         row = session.get_one(Delivery, claimed.delivery, populate_existing=True)
+        lead = session.get(Lead, row.lead_id, populate_existing=True)
+        if lead is None or lead.erased_at is not None:  # what the server said names the address, which is wiped
+            fate = replace(fate, raw=None)
         came = ledger.conclude(
             row, claimed.attempt, fate, policy=self._settings.policy, clock=request.clock, now=now,
             gone=None if isinstance(place, Place) else _why(place),

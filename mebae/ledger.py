@@ -30,6 +30,7 @@ from mebae.mail.message import message_id
 from mebae.resting import Place
 from mebae.store.suppressions import salt_of
 from mebae.store.tables import Delivery
+from mebae.store.traits import clean_text
 from mebae.words import DeliveryKind, DeliveryStatus
 
 Policy = Literal["hold", "retry"]
@@ -194,7 +195,8 @@ def back_off(failures: int) -> timedelta:
 
 
 def _cut(raw: str | None) -> str | None:
-    return raw[:_RAW] if raw else None
+    """What is kept of it. Servers answer in any charset, and with NUL: what no database can keep is cleaned away."""
+    return clean_text(raw[:_RAW]) if raw else None
 
 
 # Writing them --------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from mebae.clock import WorldClock
 from mebae.errors import DatabaseUnavailable, Permanent, Refusal
 from mebae.store.database import Database
 from mebae.store.tables import Telling
+from mebae.store.traits import clean_text
 
 log = structlog.get_logger()
 
@@ -88,6 +89,10 @@ class Teller:
             try:
                 told = await self.deliver(channel)
             except DatabaseUnavailable:
+                told = 0
+                await asyncio.sleep(1)
+            except Exception:  # one round's fault ends no channel, and not the worker: what was taken is told after its lease
+                log.exception("telling.round_failed", channel=channel)
                 told = 0
                 await asyncio.sleep(1)
             if not told:
@@ -158,10 +163,17 @@ def _take(session: Session, channel: str, machine: datetime, most: int) -> list[
     return found
 
 
+def _kept(raw: str | None) -> str | None:
+    """What is kept of an answer, without what no database can keep."""
+    return clean_text(raw[:500]) if raw else None
+
+
 def _close(session: Session, telling: int, status: str, reason: str | None, raw: str | None, now: datetime) -> None:
     row = session.get_one(Telling, telling, with_for_update=True)
     if row.status in ("waiting", "dropped"):
-        row.status, row.reason, row.raw, row.next_at = status, reason, raw[:500] if raw else None, None
+        # Dropped meanwhile: an erasure has wiped what names the lead, and the answer may name it too.
+        kept = None if row.status == "dropped" else _kept(raw)
+        row.status, row.reason, row.raw, row.next_at = status, reason, kept, None
         row.told_at = now if status == "told" else None
 
 
@@ -169,7 +181,7 @@ def _later(session: Session, telling: int, reason: str, raw: str | None, after: 
     row = session.get_one(Telling, telling, with_for_update=True)
     if row.status != "waiting":
         return
-    row.reason, row.raw = reason, raw[:500] if raw else None
+    row.reason, row.raw = reason, _kept(raw)
     if row.attempts >= TRIES:
         row.status, row.next_at = "refused", None
         log.error("telling.gave_up", telling=telling, channel=row.channel)

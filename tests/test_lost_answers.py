@@ -168,7 +168,7 @@ async def test_a_journey_cancelled_in_the_temporal_ui_is_closed(sqlite_database:
 async def test_words_that_are_no_code_stay_out_of_temporal(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     from activities import mail
 
-    def broken(letter: Any) -> Any:
+    def broken(letter: Any, _settings: Any) -> Any:
         raise Permanent(f"no record for {letter.to}")
 
     monkeypatch.setattr(mail, "compose", broken)

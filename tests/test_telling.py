@@ -213,3 +213,44 @@ async def test_a_lane_is_told_in_its_order(sqlite_database: Database) -> None:
         machine += timedelta(minutes=1)
     assert heard.index(1) < heard.index(2)
     assert heard.index(3) < heard.index(1)
+
+
+async def test_an_answer_of_strange_bytes_is_kept_and_one_after_an_erasure_is_not(database: Database) -> None:
+    """The answer names the lead, and comes when the erasure has dropped the telling and wiped it."""
+
+    class Adapter:
+        async def tell(self, message: object, now: datetime) -> str:
+            if message.id == 2:  # type: ignore[attr-defined]
+                database.write_now(lambda session: setattr(session.get_one(Telling, 2), "status", "dropped"))
+            return "ok \x00 \udc8b"
+
+    def write(session: Session) -> None:
+        for n in (1, 2):
+            session.add(Telling(key=f"k{n}", channel="crm", target="x", lane=f"l{n}", what="upsert", created_at=NOW))
+            session.flush()
+
+    database.write_now(write)
+    teller = Teller(database, {"crm": Adapter()}, clock=WorldClock(), machine=lambda: NOW)  # type: ignore[dict-item]
+    assert await teller.deliver("crm") == 2
+    raws = database.read_now(lambda session: [session.get_one(Telling, n).raw for n in (1, 2)])
+    assert raws == ["ok  \ufffd", None]
+
+
+async def test_a_round_that_fails_ends_no_channel(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    teller = Teller(sqlite_database, {"crm": None}, clock=WorldClock())  # type: ignore[dict-item]
+    rounds = asyncio.Event()
+    calls: list[str] = []
+
+    async def deliver(channel: str) -> int:
+        calls.append(channel)
+        if len(calls) == 1:
+            raise ValueError("unexpected")
+        rounds.set()
+        return 0
+
+    monkeypatch.setattr(teller, "deliver", deliver)
+    task = asyncio.create_task(teller.run())
+    async with asyncio.timeout(20):
+        await rounds.wait()
+    assert not task.done()
+    task.cancel()

@@ -191,6 +191,9 @@ class _Chunk:
             except DatabaseUnavailable as error:
                 self._fault, self._stopping = error, True
                 continue
+            except Exception:  # what came of it cannot be written: it stays as it stands (in `data` it is unknown later)
+                log.exception("mail.not_concluded", broadcast=self._broadcast, delivery=one[0].row.id)
+                continue
             if stand is not None:
                 self._stands.append(stand)
 

@@ -151,7 +151,7 @@ class BulkLedger:
             )
             for lead, row in may
         ]  # fmt: skip
-        return Slice(taken, stands + refused)
+        return Slice(taken, [*stands, *refused.values()])
 
     def _taken_up(
         self, session: Session, leads: Sequence[Lead], known: Mapping[int, Row], texts: Texts, now: datetime
@@ -221,8 +221,8 @@ class BulkLedger:
         ]
         if turned_away:
             refused_at_the_door(session, turned_away, now)
-        if entering:
-            stands |= self._enter(session, entering, closed, now)
+        for wave in _waves(entering):
+            stands |= self._enter(session, wave, closed, now)
         return [stands[ask.taken.row.id] for ask in asks]
 
     def _enter(
@@ -245,8 +245,7 @@ class BulkLedger:
                 stands[row.id] = stand
         write_moves(session, moves)
         may, refused = self._ask(session, [(lead, row) for _, lead, row in open_], "data", now)
-        by_lead = {row.lead_id: row.id for _, _, row in open_}
-        stands |= {by_lead[stand.lead]: stand for stand in refused}
+        stands |= refused
         going = {row.id for _, row in may}
         links: dict[int, str] = {}
         for ask, _, row in open_:
@@ -269,19 +268,34 @@ class BulkLedger:
 
     def _ask(
         self, session: Session, asked: Sequence[tuple[L, Row]], moment: Moment, now: datetime
-    ) -> tuple[list[tuple[L, Row]], list[Stand]]:
-        """The mails that may go, and where those are that may not."""
+    ) -> tuple[list[tuple[L, Row]], dict[int, Stand]]:
+        """The mails that may go, and by their rows where those are that may not."""
         answers = self._gate.ask_many(session, asked, moment, now) if asked else []
-        may, moves, stands = [], [], []
+        may, moves = [], []
+        stands: dict[int, Stand] = {}
         for (lead, row), answer in zip(asked, answers, strict=True):
             if answer is None:
                 may.append((lead, row))
                 continue
             move, stand = _turned_away(row, answer)
             moves.append((row.id, move))
-            stands.append(stand)
+            stands[row.id] = stand
         write_moves(session, moves)
         return may, stands
+
+
+def _waves(entering: Sequence[tuple[Entering, LockedLead, Row]]) -> Iterator[list[tuple[Entering, LockedLead, Row]]]:
+    """The mails in groups of which each has a lead at most once: two broadcasts may write to one in the same moment."""
+    rest = list(entering)
+    while rest:
+        wave: list[tuple[Entering, LockedLead, Row]] = []
+        later: list[tuple[Entering, LockedLead, Row]] = []
+        seen: set[int] = set()
+        for one in rest:
+            (later if one[2].lead_id in seen else wave).append(one)
+            seen.add(one[2].lead_id)
+        yield wave
+        rest = later
 
 
 def _closed(session: Session, broadcasts: Iterable[int], now: datetime) -> dict[int, Refused | Postponed]:

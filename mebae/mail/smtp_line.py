@@ -108,7 +108,7 @@ class SmtpLine(asyncio.Protocol):
         if not code.isdigit() or line[3:4] not in (b"", b" ", b"-"):
             self._break("unreadable answer")
             return
-        self._lines.append(line[4:].decode("utf-8", "surrogateescape").strip())
+        self._lines.append(line[4:].decode("utf-8", "replace").strip())
         if line[3:4] == b"-":
             return
         reply, self._lines = Reply(int(code), "\n".join(self._lines)), []

@@ -71,6 +71,9 @@ class _Line(SMTP):
             assert self.transport is not None
             self.transport.close()
             return
+        if isinstance(status, str) and not status.isascii():  # bytes of another charset, by surrogateescape
+            await super().push(status.encode("utf-8", "surrogateescape"))
+            return
         await super().push(status)
         if isinstance(status, str) and status.startswith("354") and self.relay.cut_body:
             await self._reader.readexactly(100)

@@ -20,6 +20,8 @@ from mebae.errors import DatabaseUnavailable
 from mebae.gate import Gate
 from mebae.ledger import Policy
 from mebae.mail.bulk import BulkContent, BulkMailer, BulkOutcome
+from mebae.mail.bulk_ledger import Entering
+from mebae.mail.composing import compose
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.publishing import publish_layouts, publish_mails
 from mebae.mail.rendering import BrokenMail, Sender
@@ -396,3 +398,51 @@ async def test_an_erased_lead_keeps_no_word_of_the_mail_server(database: Databas
 
         assert (await at.send([lead], by=Erasing(at.transport, asyncio.sleep))).counts == {"refused": 1}
         assert at.rows()[lead].raw is None
+
+
+NO_UTF8 = "550 5.1.1 宛先が見つかりません".encode("shift_jis").decode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("words", [NO_UTF8, "250 taken \x00 fine"], ids=["shift-jis", "nul"])
+async def test_a_mail_servers_words_that_no_database_can_keep_are_kept_as_far_as_they_can(database: Database, words: str) -> None:
+    async with post(database, unknown="retry") as at:
+        leads = at.leads(3)
+        at.relay.script["BODY"] = [words] * 3
+        status = "sent" if words.startswith("250") else "refused"
+        assert (await at.send(leads)).counts == {status: 3}
+        rows = at.rows().values()
+        assert {row.status for row in rows} == {status}
+        assert all(row.raw and "\x00" not in row.raw for row in rows)
+
+
+async def test_a_mail_whose_end_cannot_be_written_stays_in_data_and_the_others_go(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with post(sqlite_database) as at:
+        leads = at.leads(12)
+        real = at.mailer.ledger._concluded
+
+        def fails(row: Any, lead: Any, *args: Any, **more: Any) -> Any:
+            if row.lead_id == leads[0]:
+                raise ValueError("cannot be written")
+            return real(row, lead, *args, **more)
+
+        monkeypatch.setattr(at.mailer.ledger, "_concluded", fails)
+        assert (await at.send(leads)).counts == {"sent": 11}
+        assert at.rows()[leads[0]].status == "data"
+        monkeypatch.undo()
+        assert (await at.send(leads)).counts == {"sent": 11, "unknown": 1}
+        assert set(at.times.values()) == {1}
+
+
+async def test_two_broadcasts_that_write_to_one_lead_in_the_same_moment_are_both_answered(database: Database) -> None:
+    async with post(database) as at:
+        [lead] = at.leads(1)
+        other = database.write_now(at._made_broadcast)
+        takens = []
+        for run in (at.broadcast, other):
+            takens += database.write_now(at.mailer.ledger.claim, run, [lead], NEWS, NOON).taken
+        at.change(Lead, lead, opted_out_at=NOON)
+        asks = [Entering(taken, compose(taken.letter(at.settings), at.settings), NOON) for taken in takens]
+        stands = database.write_now(at.mailer.ledger.write, asks)
+        assert [(stand.lead, stand.status) for stand in stands if stand] == [(lead, "refused")] * 2
