@@ -39,6 +39,12 @@ def steady_now(clock: WorldClock | None) -> Callable[[], datetime]:
     return lambda: (clock or WorldClock()).world(started + timedelta(seconds=time.monotonic() - since))
 
 
+def moving_now(request: StepInput) -> Callable[[], datetime]:
+    """The world's time as it moves on while the activity works; where it is an argument (local ones), that throughout."""
+    given = request.now
+    return steady_now(request.clock) if given is None else lambda: given
+
+
 def coded(verb: Callable[[A, R], Awaitable[T]]) -> Callable[[A, R], Awaitable[T]]:
     """Lets only codes out: Temporal keeps failures, with messages, causes and traces, for ever and in the clear."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -21,7 +21,7 @@ import structlog
 from sqlmodel import Session
 from temporalio import activity
 
-from activities.calling import coded, world_now
+from activities.calling import coded, moving_now
 from mebae import contracts, ledger, resting
 from mebae.contracts import StepInput
 from mebae.errors import MailInvalid, RecipientRefused
@@ -29,7 +29,17 @@ from mebae.gate import Gate, Moment, OnCap
 from mebae.graph import Choice, Send, Series
 from mebae.journey import NOTHING_LEFT, Done, Ended, Exited, Postponed, Refused, Settling, Then, Unknown
 from mebae.ledger import Fate
-from mebae.mail.composing import Composed, Letter, compose, letter_for_lead, letter_for_sales, topic_of
+from mebae.mail.composing import (
+    ADDRESS_CHANGED,
+    AGAIN_AFTER,
+    Composed,
+    Letter,
+    compose,
+    has_moved,
+    letter_for_lead,
+    letter_for_sales,
+    topic_of,
+)
 from mebae.mail.doorstep import refused_at_the_door
 from mebae.mail.handing_over import hand_over, insist
 from mebae.mail.legal import told_lacking
@@ -99,21 +109,23 @@ class MailActivities:
         return await self._send(request, DeliveryKind.SALES, _to_sales)
 
     async def _send(self, request: StepInput, kind: DeliveryKind, letters: _Letters) -> Answer:
-        now = world_now(request)
+        now = moving_now(request)  # the mail server takes its time, and quiet hours may begin meanwhile
         async with _heartbeats():
-            claimed = await self._database.write(self._claim, request, kind, letters, now)
+            claimed = await self._database.write(self._claim, request, kind, letters, now())
             if not isinstance(claimed, Claimed):
                 return claimed
             try:
                 composed = await asyncio.to_thread(compose, claimed.letter, self._settings)
             except MailInvalid as broken:
                 log.error("mail.invalid", entry=request.entry, step=request.step, code=broken.code)
-                return await self._conclude(request, claimed, now, Fate("refused", broken.code, _detail(broken)))
+                return await self._conclude(request, claimed, now(), Fate("refused", broken.code, _detail(broken)))
             return await self._transmit(request, claimed, composed, now)
 
-    async def _transmit(self, request: StepInput, claimed: Claimed, composed: Composed, now: datetime) -> Answer:
+    async def _transmit(
+        self, request: StepInput, claimed: Claimed, composed: Composed, now: Callable[[], datetime]
+    ) -> Answer:
         async def before_data() -> None:
-            closed = await self._database.write(self._enter_data, request, claimed, composed, now)
+            closed = await self._database.write(self._enter_data, request, claimed, composed, now())
             if closed is not None:
                 raise _Closed(closed)
 
@@ -121,7 +133,7 @@ class MailActivities:
             fate = await hand_over(self._transport, composed, before_data)
         except _Closed as closed:
             return closed.answer
-        return await self._conclude(request, claimed, now, fate)
+        return await self._conclude(request, claimed, now(), fate)
 
     # The three transactions --------------------------------------------------------------------------------------------
 
@@ -207,6 +219,8 @@ class MailActivities:
             return self._was_sent(session, place, request, row, now)
         if row.attempt != claimed.attempt or row.status != DeliveryStatus.CLAIMED:
             return Unknown(mark=row.mark)  # another attempt has it; Temporal no longer listens to this one
+        if row.kind == DeliveryKind.MARKETING and has_moved(composed.to, place.lead.email):
+            return self._closed(session, place, request, row, Postponed(now + AGAIN_AFTER, ADDRESS_CHANGED), now)
         answer = self._ask(session, place, row, "data", now)
         if answer is not None:
             return self._closed(session, place, request, row, answer, now)
@@ -240,7 +254,7 @@ class MailActivities:
         )  # fmt: skip
         ledger.write(row, came.move)
         if came.status == DeliveryStatus.REFUSED and fate.code == RecipientRefused.code:
-            refused_at_the_door(session, [claimed.delivery], now)
+            refused_at_the_door(session, {claimed.delivery: claimed.letter.to}, now)
         match came.status:
             case None:  # a later attempt has answered for this mail, and its journey has gone on
                 return Postponed(now, "superseded")

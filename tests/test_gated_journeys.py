@@ -7,6 +7,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import pytest
 from sqlmodel import Session, col, select
 from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
@@ -22,7 +23,7 @@ from mebae.mailing_hours import SPREAD
 from mebae.resting import Setting
 from mebae.settings import Settings
 from mebae.store.database import Database
-from mebae.store.tables import Delivery, GateRow
+from mebae.store.tables import Delivery, GateRow, Lead
 from mebae.timing import Calendar, Duration
 from tests.house import FAST, LAWFUL, House, Relay, house
 
@@ -114,3 +115,43 @@ async def test_of_two_journeys_that_race_for_one_place_the_other_ones_mail_follo
             sent = sorted(row.sent_at for row in await mebae.deliveries() if row.lead_id == who and row.sent_at is not None)
             assert len(sent) == 3
             assert min(later - earlier for earlier, later in itertools.pairwise(sent)) >= timedelta(days=7)
+
+
+async def test_what_changes_while_the_mail_server_is_asked_counts(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lead's address, then the hour: quiet hours begin between RCPT and DATA. What the server says at last has strange bytes."""
+    relay = Relay()
+    port = await relay.start()
+    transport = SmtpTransport("127.0.0.1", port, timeout=2.0)
+    mebae = House(database, cast(Client, None), relay, Settings(**LAWFUL))
+    rules = MailRules(hours=SendingHours("08:00", "20:00"))
+    mail = MailActivities(database, transport, Setting("Asia/Tokyo", Calendar()), mail_settings(mebae.settings, rules))
+    now = datetime(2026, 9, 18, 10, 59, tzinfo=UTC)  # 19:59 in Tokyo
+    monkeypatch.setattr("activities.mail.moving_now", lambda _request: lambda: now)
+    try:
+        graph = await mebae.publish(Scenario("letter", steps=[send("hello"), end("done")]))
+        who = await mebae.lead("sato@aoba.example")
+        entry = (await mebae.start(graph, who)).entry
+        assert entry is not None
+        asked: list[str] = []
+
+        def at_rcpt(to: str) -> None:
+            nonlocal now
+            asked.append(to)
+            if len(asked) == 1:
+                database.write_now(lambda session: setattr(session.get_one(Lead, who), "email", "mori@aoba.example"))
+            elif len(asked) == 2:
+                now += timedelta(minutes=2)
+
+        relay.at_rcpt = at_rcpt
+        relay.at_data = lambda _mail: "550 5.7.1 no \x00 thanks"
+        whys = []
+        for _ in range(3):
+            answer = await ActivityEnvironment().run(mail.send_mail, StepInput(entry=entry, step="hello", plan=Ending("done")))
+            whys.append(answer.why)
+            now = getattr(answer, "until", now)
+        assert whys == ["address-changed", "quiet-hours", "recipient-refused"]
+        assert asked == ["sato@aoba.example", "mori@aoba.example", "mori@aoba.example"]
+        assert (await mails(mebae, who))["hello"].raw == "550 5.7.1 no  thanks"
+    finally:
+        await transport.aclose()
+        await relay.stop()

@@ -15,7 +15,17 @@ from mebae.errors import RecipientRefused
 from mebae.gate import PAUSED_FOR, Gate, Moment
 from mebae.journey import PAUSED, Exited, Postponed, Refused
 from mebae.ledger import Fate
-from mebae.mail.composing import Composed, Letter, Texts, catalogue_values, marketing_letter, texts_of
+from mebae.mail.composing import (
+    ADDRESS_CHANGED,
+    AGAIN_AFTER,
+    Composed,
+    Letter,
+    Texts,
+    catalogue_values,
+    has_moved,
+    marketing_letter,
+    texts_of,
+)
 from mebae.mail.doorstep import refused_at_the_door
 from mebae.mail.message import broadcast_message_id
 from mebae.mail.outgoing import MailSettings
@@ -216,9 +226,11 @@ class BulkLedger:
                 over = row.status in (DeliveryStatus.SENT, DeliveryStatus.REFUSED)
                 stands[row.id] = Stand(row.lead_id, row.status if over else SUPERSEDED)
         write_moves(session, moves)
-        turned_away = [
-            ask.taken.row.id for ask in asks if isinstance(ask, Concluding) and ask.fate.code == RecipientRefused.code
-        ]
+        turned_away = {
+            ask.taken.row.id: ask.taken.lead.email or ""
+            for ask in asks
+            if isinstance(ask, Concluding) and ask.fate.code == RecipientRefused.code
+        }
         if turned_away:
             refused_at_the_door(session, turned_away, now)
         for wave in _waves(entering):
@@ -237,6 +249,8 @@ class BulkLedger:
         moves = []
         for ask, lead, row in entering:
             no = closed.get(row.broadcast_id)
+            if no is None and has_moved(ask.composed.to, lead.email):
+                no = Postponed(now + AGAIN_AFTER, ADDRESS_CHANGED)
             if no is None:
                 open_.append((ask, lead, row))
             else:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlmodel import Session, col, select
 
 from mebae.content import Piece
+from mebae.errors import BadInput
 from mebae.events import BY_VERB, IDENTIFIED, REQUESTED
 from mebae.mail import legal
 from mebae.mail.message import build
@@ -38,6 +39,7 @@ from mebae.mail.tracking import MailLinks, links_of
 from mebae.mailing import LANGUAGES
 from mebae.resting import Place
 from mebae.scoring import Reason, is_human
+from mebae.store.leads import normalise_email
 from mebae.store.standing import Standing, standing
 from mebae.store.tables import Company, Delivery, Event, Lead
 from mebae.timing import first_zone
@@ -88,6 +90,27 @@ class Composed:
     forms: tuple[str, ...]
     links: Mapping[int, str] = field(default_factory=dict)
     """What must stand in the table of links before the message is out."""
+
+
+ADDRESS_CHANGED = "address-changed"
+AGAIN_AFTER = timedelta(seconds=1)
+"""When a mail that was made for an address that the lead has no more is claimed, and made, anew."""
+
+
+def has_moved(to: str, email: str | None) -> bool:
+    """Whether the lead has another address now than the one that the mail was made for. Without any, the gate says so.
+
+    >>> has_moved("sato@aoba.example", "Sato@aoba.example"), has_moved("sato@aoba.example", "mori@aoba.example")
+    (False, True)
+    """
+    return bool(email) and to != email and _spelt(to) != _spelt(email or "")
+
+
+def _spelt(address: str) -> str:
+    try:
+        return normalise_email(address)
+    except BadInput:
+        return address.strip().lower()
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ settings, and in the same codes; so only words and codes count here that speak o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime
 
 from sqlmodel import Session, col, select
 
 from mebae.events import BY_VERB
 from mebae.mail.bounce_reasons import Reason, reason_of
+from mebae.mail.composing import has_moved
 from mebae.mail.prose_reports import status_in
 from mebae.store import suppressions
 from mebae.store.ingest import EventLog
@@ -24,8 +25,11 @@ CERTAIN = frozenset({Reason.MAILBOX_UNKNOWN, Reason.MAILBOX_DISABLED, Reason.DOM
 """Reasons that no server gives for a fault of ours."""
 
 
-def refused_at_the_door(session: Session, deliveries: Sequence[int], now: datetime) -> int:
-    """Suppresses the addresses of those mails that the server refused because of the address; how many. The leads are locked."""
+def refused_at_the_door(session: Session, deliveries: Mapping[int, str], now: datetime) -> int:
+    """Suppresses the addresses of those mails that the server refused because of the address; how many. The leads are locked.
+
+    `deliveries`: each with the address that was refused; a lead that has another one now keeps that.
+    """
     session.flush()
     rows = session.exec(
         select(Delivery, Lead)
@@ -43,6 +47,8 @@ def refused_at_the_door(session: Session, deliveries: Sequence[int], now: dateti
         status = status_in(said)
         reason = reason_of(status, said)
         if status is None or status[0] != "5" or reason not in CERTAIN or lead.email is None:
+            continue
+        if has_moved(deliveries[row.id or 0], lead.email):
             continue
         row.bounce, row.bounced_at = "hard", now
         suppressions.add(session, lead.email, "hard-bounce", now, delivery_id=row.id)

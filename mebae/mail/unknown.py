@@ -20,11 +20,14 @@ from mebae.journey import Postponed
 from mebae.ledger import Fate
 from mebae.mail.bulk_ledger import BulkContent, Taken
 from mebae.mail.composing import (
+    ADDRESS_CHANGED,
+    AGAIN_AFTER,
     Composed,
     Letter,
     Texts,
     catalogue_values,
     compose,
+    has_moved,
     letter_for_lead,
     letter_for_sales,
     texts_of,
@@ -152,7 +155,11 @@ class SendAgain:
         lead = lock_lead(session, claimed.lead)
         row = session.get_one(Delivery, claimed.delivery, populate_existing=True)
         assert lead is not None
-        answer = self._gate.ask(session, lead, row, "data", now)
+        answer: Answer
+        if row.kind == DeliveryKind.MARKETING and has_moved(mail.to, lead.email):
+            answer = Postponed(now + AGAIN_AFTER, ADDRESS_CHANGED)
+        else:
+            answer = self._gate.ask(session, lead, row, "data", now)
         if answer is not None:
             if row.attempt == claimed.attempt and row.status == DeliveryStatus.CLAIMED:
                 row.status = DeliveryStatus.UNKNOWN

@@ -81,6 +81,8 @@ LEDGER: Mapping[str, Words] = {
         "a worker died after the first byte, so nobody can say whether it arrived",
         "it is not sent again by itself: mebae mails unknown lists it, mebae mails settle settles it",
     ),
+    "address-changed": Words("the lead's address changed while the mail was on its way", "it is made anew for the new address at once"),
+    "came-back": Words("nobody could say whether it had arrived; then something came back about it, so it had gone out"),
     "retried-after-unknown": Words("it was sent once more, as nobody could say whether it had arrived"),
     "settled-by-hand": Words("nobody could say whether it had arrived; a person found that it did"),
     "holdout": Words("the lead was drawn to get none of this broadcast, so that one can see what the mail does"),

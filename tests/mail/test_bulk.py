@@ -446,3 +446,18 @@ async def test_two_broadcasts_that_write_to_one_lead_in_the_same_moment_are_both
         asks = [Entering(taken, compose(taken.letter(at.settings), at.settings), NOON) for taken in takens]
         stands = database.write_now(at.mailer.ledger.write, asks)
         assert [(stand.lead, stand.status) for stand in stands if stand] == [(lead, "refused")] * 2
+
+
+async def test_a_mail_on_its_way_to_an_address_that_the_lead_has_no_more_goes_to_the_new_one_a_second_later(database: Database) -> None:
+    async with post(database) as at:
+        [lead] = at.leads(1)
+
+        async def moves() -> None:
+            await asyncio.to_thread(at.change, Lead, lead, email="new@aoba.example")
+
+        outcome = await at.send([lead], by=Between(at.transport, moves))
+        assert outcome == BulkOutcome({"postponed": 1}, ((lead, NOON + timedelta(seconds=1)),))
+        assert at.rows()[lead].reason == "address-changed"
+        at.now += timedelta(seconds=1)
+        assert (await at.send([lead])).counts == {"sent": 1}
+        assert at.times == {"new@aoba.example": 1}

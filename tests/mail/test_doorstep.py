@@ -8,7 +8,7 @@ from mebae.mail.doorstep import refused_at_the_door
 from mebae.store.database import Database
 from mebae.words import DeliveryKind
 from tests.mail.mailbox import Mailbox
-from tests.mail.report_cases import NOW
+from tests.mail.report_cases import NOW, TO
 
 
 def test_lead_whose_address_is_refused_in_the_session_is_suppressed(database: Database) -> None:
@@ -22,9 +22,10 @@ def test_lead_whose_address_is_refused_in_the_session_is_suppressed(database: Da
         raw="550 5.1.1 <sato@aoba.example>: User unknown",
     )
     full = box.sent(other, status="refused", sent_at=None, reason="recipient-refused", raw="552 5.2.2 mailbox full")
+    to = {gone: TO, full: "mori@tsubaki.example"}
 
-    assert database.write_now(refused_at_the_door, [gone, full], NOW) == 1
-    assert database.write_now(refused_at_the_door, [gone, full], NOW) == 0, "once"
+    assert database.write_now(refused_at_the_door, to, NOW) == 1
+    assert database.write_now(refused_at_the_door, to, NOW) == 0, "once"
 
     assert (box.suppressed(), box.suppressed("mori@tsubaki.example")) == ("hard-bounce", None)
     assert (box.delivery(gone).bounce, box.delivery(full).bounce) == ("hard", None)
@@ -58,7 +59,7 @@ def test_refusal_that_may_be_about_us_suppresses_nobody(sqlite_database: Databas
     box = Mailbox(sqlite_database)
     delivery = box.sent(box.lead(), status="refused", sent_at=None, reason="recipient-refused", raw=said)
 
-    assert sqlite_database.write_now(refused_at_the_door, [delivery], NOW) == 0
+    assert sqlite_database.write_now(refused_at_the_door, {delivery: TO}, NOW) == 0
 
     assert (box.suppressions(), box.delivery(delivery).bounce) == (0, None)
 
@@ -69,5 +70,14 @@ def test_refused_mail_to_sales_is_no_bounce_of_the_lead(sqlite_database: Databas
         box.lead(), kind=DeliveryKind.SALES, status="refused", sent_at=None, raw="550 5.1.1 User unknown"
     )
 
-    assert sqlite_database.write_now(refused_at_the_door, [delivery], NOW) == 0
+    assert sqlite_database.write_now(refused_at_the_door, {delivery: TO}, NOW) == 0
     assert box.suppressions() == 0
+
+
+def test_lead_with_a_new_address_keeps_it_when_the_old_one_is_refused(sqlite_database: Database) -> None:
+    box = Mailbox(sqlite_database)
+    lead = box.lead("new@aoba.example")
+    delivery = box.sent(lead, status="refused", sent_at=None, raw="550 5.1.1 User unknown")
+
+    assert sqlite_database.write_now(refused_at_the_door, {delivery: "old@aoba.example"}, NOW) == 0
+    assert (box.suppressions(), box.events(lead)) == (0, [])
