@@ -70,7 +70,7 @@ def ask_for(session: Session, lead: Lead, wanted: Wanted, now: datetime, zone: s
 def done(session: Session, call_id: int, outcome: str, *, by: str, how: str, note: str = "", now: datetime) -> tuple[Call, bool]:
     """Somebody has called; whether that changed anything: the same said twice does not.
 
-    Raises `NotFound`, or `BadInput` for an outcome that is none, and for a call that had another one.
+    Raises `NotFound`, or `BadInput` for an outcome that is none, for a call that had another one, and for an erased lead.
     """
     row = session.get(Call, call_id)
     if row is None:
@@ -84,6 +84,8 @@ def done(session: Session, call_id: int, outcome: str, *, by: str, how: str, not
         return row, False
     if row.outcome is not None:
         raise BadInput(f"call {row.id} was made already, with the outcome '{row.outcome}'")
+    if lead.erased_at is not None:
+        raise BadInput(f"the lead of call {row.id} was erased: nothing is noted of it any more")
     log = EventLog(now)
     said = {"outcome": outcome, "call": row.id, "method": row.method, "owner": row.owner, "by": by}
     log.add(lead, f"call:{row.id}:done", CALLED, said)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Table, delete, func, update
+from sqlalchemy import String, Table, case, cast, column, delete, func, null, update
 from sqlalchemy import select as columns
 from sqlmodel import Session, SQLModel, col, select
 
@@ -25,6 +25,8 @@ from mebae.store.database import lock_lead
 from mebae.store.tables import (
     Call,
     Company,
+    CrmLink,
+    CrmMessage,
     Handover,
     IntakeRow,
     JourneyRow,
@@ -50,19 +52,22 @@ WHAT_BECOMES: Mapping[str, Mapping[str, Any] | str] = {
     "deliveries": {"raw": None},
     "gate_answers": {},
     "mail_reports": {"raw": None},
-    "handovers": {"note": "", "known_as": {}},
+    "handovers": {"why": "", "note": "", "known_as": {}},
     "calls": {"note": ""},
     "tellings": {"raw": None, "details": {}},
     "crm_links": GONE,
-    "crm_messages": {"their_id": None},
+    "crm_messages": {"their_id": None, "key": "erased:" + cast(column("id"), String)},
     "visitors": GONE,
 }
 """Tables that hold a lead's number → columns that are emptied. A consent stays, without its lead's name: that it was given,
 how and with which words is kept for the time that the law on mail asks for (`MEBAE_CONSENT_YEARS`)."""
 
+_NOT_OF_A_CRM = case((column("cause", String).like("crm:%"), null()), else_=column("cause", String))
+"""A CRM's messages name its record of the lead."""
+
 BY_ANOTHER: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "mail_actions": ("delivery_id", "deliveries", {"client": "", "agent": ""}),
-    "handover_events": ("handover_id", "handovers", {"note": ""}),
+    "handover_events": ("handover_id", "handovers", {"note": "", "cause": _NOT_OF_A_CRM}),
 }
 """Tables that hold the number of a delivery or hand-over instead: its column, the table that it is of, and the same again."""
 
@@ -133,6 +138,16 @@ def _withdraw(session: Session, lead: Lead, now: datetime, at: Setting) -> None:
     session.execute(calls)
     waiting = update(Telling).where(col(Telling.lead_id) == lead.id, col(Telling.status) == "waiting")
     session.execute(waiting.values(status="dropped"))
+    _forget_their_messages(session, lead.id, now)
+
+
+def _forget_their_messages(session: Session, lead_id: int, now: datetime) -> None:
+    """What CRMs said of their records of the lead becomes the lead's, so that it goes with the rest; none is read there any more."""
+    for link in session.exec(select(CrmLink).where(CrmLink.lead_id == lead_id, col(CrmLink.their_id).is_not(None))).all():
+        theirs = update(CrmMessage).where(col(CrmMessage.system) == link.system, col(CrmMessage.their_id) == link.their_id)
+        session.execute(theirs.where(col(CrmMessage.lead_id).is_(None)).values(lead_id=lead_id))
+    unread = update(CrmMessage).where(col(CrmMessage.lead_id) == lead_id, col(CrmMessage.status) == "waiting")
+    session.execute(unread.values(status="ignored", reason="erased", next_at=None, done_at=now))
 
 
 def _wipe(session: Session, table: Table, which: Any, becomes: Mapping[str, Any] | str) -> None:

@@ -42,7 +42,7 @@ from mebae.store.database import lock_lead
 from mebae.store.facts import LeadFacts
 from mebae.store.ingest import EventLog
 from mebae.store.sales import publish_sales, rules_of, under_way
-from mebae.store.scoring import NOT_QUALIFIED
+from mebae.store.scoring import BY_RULES, NOT_QUALIFIED
 from mebae.store.standing import standing
 from mebae.store.tables import Company, Handover, HandoverEvent, Lead, Telling
 from mebae.timing import Calendar, moment_after
@@ -95,7 +95,7 @@ def open_or_join(session: Session, lead: Lead, why: Why, now: datetime, zone: st
     score, reasons = _score(session, lead, now)
     row = Handover(
         cause=why.cause, lead_id=lead.id, company_id=lead.company_id, status=Status.OPEN, owner=owner.id, why=why.message,
-        entry=why.entry, scope=why.scope, score=score, reasons=reasons, opened_at=now,
+        entry=why.entry, scope=why.scope, was=lead.qualification, score=score, reasons=reasons, opened_at=now,
     )  # fmt: skip
     session.add(row)
     session.flush()
@@ -278,6 +278,8 @@ def _move(
     elif move is Move.ACCEPT:
         lead.nurtured_since = lead.rests_until = None
     becomes = lead.qualification if move is Move.PASS else QUALIFICATION[to]
+    if becomes == "none" and row.was not in (*NOT_QUALIFIED, *BY_RULES):
+        becomes = row.was  # a customer whom sales hands back is a customer still
     seq = _happened(session, lead, f"handover:{row.id}:{row.version}:{move}", EVENT[move], said_of_it, becomes, now)
     note, amount, cause = (said.note, said.amount, said.cause) if last else ("", None, None)
     _note(session, row, move, said.by, said.how, seq, now, reason=reason, note=note, amount=amount, cause=cause)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select as columns
 from sqlmodel import Session, SQLModel, col, select
 
-from mebae import contracts
+from mebae import calling, contracts
 from mebae.authoring import Scenario, days, downloaded, send, wait
 from mebae.erasing import BY_ANOTHER, WHAT_BECOMES, erase_lead, everything_of, tables_of_leads
 from mebae.errors import BadInput
@@ -17,12 +18,18 @@ from mebae.mail.inbox import Inbox
 from mebae.programs import personal
 from mebae.resting import Setting
 from mebae.store import suppressions
-from mebae.store.database import Database
+from mebae.store.crm import note_link
+from mebae.store.database import Database, lock_lead
 from mebae.store.ingest import ConsentGiven, Incoming, store_events
 from mebae.store.leads import Who
 from mebae.store.tables import (
+    Call,
+    CrmLink,
+    CrmMessage,
     Delivery,
     Event,
+    Handover,
+    HandoverEvent,
     IntakeRow,
     JourneyRow,
     Lead,
@@ -107,8 +114,23 @@ def known_everywhere(database: Database) -> int:
             Quarantined(
                 cause="q1", reason="bad", body=f'{{"userId": "{YUKI}"}}'.encode(), received_at=NOW, quarantined_at=NOW
             ),
+            CrmLink(system="theirs", lead_id=lead, their_id="c-88412-crm", pushed_at=NOW),
+            CrmMessage(system="theirs", key="c-88412-crm@1:accept", their_id="c-88412-crm", created_at=NOW),
+            CrmMessage(system="theirs", key="c-88412-crm@2:sql", lead_id=lead, status="done", created_at=NOW),
             Quarantined(cause="q2", reason="bad", body=b'{"userId": "someone@else.example"}', received_at=NOW, quarantined_at=NOW),
         ])  # fmt: skip
+        given = Handover(
+            cause="command:1", lead_id=lead, status="returned", owner="inoue", why="霧島様より電話", opened_at=NOW, closed_at=NOW
+        )
+        session.add(given)
+        session.flush()
+        assert given.id is not None
+        session.add(
+            HandoverEvent(
+                handover_id=given.id, move="accept", status="accepted", version=2, by="crm:theirs", how="crm", owner="inoue",
+                cause="crm:theirs:c-88412-crm@2:sql", seq=1, at=NOW,
+            )
+        )  # fmt: skip
 
     database.write_now(more)
     return lead
@@ -145,6 +167,73 @@ def test_an_erased_address_gets_no_mail_also_when_it_comes_in_again(database: Da
     assert found is not None
     assert found.reason == "erased"
     assert "himawari" not in found.hash
+
+
+def test_who_was_erased_and_agrees_by_a_form_gets_no_mail_until_a_person_lifts_it(database: Database) -> None:
+    database.write_now(erase_lead, known_everywhere(database), NOW, AT)
+    agreed = ConsentGiven(how="form", source="contact", wording="同意します。")
+    comes_back = Incoming(
+        message_id="new-2", name="Form Submitted", occurred_at=NOW + DAY, received_at=NOW + DAY, who=Who(email=YUKI), consent=agreed
+    )
+    database.write_now(store_events, [comes_back], NOW + DAY)
+
+    found = database.read_now(suppressions.find, YUKI)
+    assert found is not None
+    assert found.reason == "erased"
+    assert database.write_now(suppressions.lift, YUKI) is not None
+
+
+def test_a_crm_that_answers_after_the_erasure_leaves_no_trace(database: Database) -> None:
+    lead = known_everywhere(database)
+    database.write_now(erase_lead, lead, NOW, AT)
+
+    def answered(session: Session) -> None:
+        note_link(session, "theirs", lead, NOW, their_id="c-88412-crm", digest="d", written={}, created=True)
+
+    database.write_now(answered)
+    assert "c-88412" not in whole(database)
+
+
+def test_a_call_to_an_erased_lead_is_not_noted(database: Database) -> None:
+    lead = known_everywhere(database)
+
+    def ask(session: Session) -> int:
+        row = Call(cause="step:1:call:1", lead_id=lead, owner="inoue", opened_at=NOW, due_at=NOW)
+        session.add(row)
+        session.flush()
+        assert row.id is not None
+        return row.id
+
+    call = database.write_now(ask)
+    database.write_now(erase_lead, lead, NOW, AT)
+    with pytest.raises(BadInput, match="was erased"):
+        database.write_now(
+            lambda session: calling.done(session, call, "talked", by="inoue", how="command", note="霧島様", now=NOW + DAY)
+        )
+    assert "霧島" not in whole(database)
+
+
+def test_the_newest_no_counts_against_a_consent_that_comes_late(database: Database) -> None:
+    diary = Diary(database)
+    lead = diary.is_someone(YUKI)
+
+    def says_no(session: Session, at: datetime) -> bool:
+        locked = lock_lead(session, lead)
+        assert locked is not None
+        return suppressions.unsubscribe(session, locked, at)
+
+    assert database.write_now(says_no, NOW - 3 * DAY)
+    assert not database.write_now(says_no, NOW - DAY)  # said again: no news, but the newest word
+    agreed = ConsentGiven(how="form", source="contact", wording="同意します。", given_at=NOW - 2 * DAY)
+    late = Incoming(
+        message_id="late-1", name="Form Submitted", occurred_at=NOW - 2 * DAY, received_at=NOW, who=Who(email=YUKI), consent=agreed
+    )
+    database.write_now(store_events, [late], NOW)
+
+    assert diary.lead(YUKI).opted_out_at == NOW - DAY
+    found = database.read_now(suppressions.find, YUKI)
+    assert found is not None
+    assert (found.reason, found.at) == ("unsubscribed", NOW - DAY)
 
 
 def test_what_happened_still_adds_up_after_an_erasure(database: Database) -> None:

@@ -272,6 +272,19 @@ def test_a_lost_lead_stays_lost_until_it_is_ripe_anew(sales: Database) -> None:
     assert the_lead(sales, one).qualification == "mql"
 
 
+@pytest.mark.parametrize("was", ["won", "sql", "opportunity"])
+def test_a_customer_whom_sales_hands_back_is_a_customer_still(sales: Database, was: str) -> None:
+    one = person(sales, qualification=was)
+    rejected = give(sales, one)
+    say(sales, rejected, Move.REJECT, reason="not-a-fit")
+    assert the_lead(sales, one).qualification == was
+
+    returned = give(sales, one, "command:2")
+    say(sales, returned, Move.ACCEPT)
+    say(sales, returned, Move.RETURN, reason="not-a-fit")
+    assert the_lead(sales, one).qualification == was
+
+
 def test_a_reason_may_have_a_rest_of_its_own(sales: Database) -> None:
     long = SALES.model_copy(update={"rest": days(10)})
     sales.write_now(handing.publish_sales, long, NOW)

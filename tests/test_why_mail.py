@@ -139,6 +139,14 @@ def test_may_it_be_written_to_at_all_is_said_first(desk: Desk, change: dict[str,
     assert cure in standing.cure
 
 
+def test_an_erased_address_is_told_what_lifts_it_and_not_to_ask_for_consent(desk: Desk) -> None:
+    lead = desk.lead(user_id="u-7")
+    desk.write(lead, lambda session, row: suppressions.add(session, row.email or "", "erased", NOON))
+    standing = asked(desk, "u-7").standing
+    assert not standing.may
+    assert "mebae suppressions lift EMAIL" in standing.cure
+
+
 def test_a_lead_that_may_be_written_to_is_told_with_its_ground_and_choices(desk: Desk) -> None:
     lead = desk.lead(basis="business-card", time_zone="America/New_York")
     desk.write(lead, suppressions.unsubscribe, NOON, topic="product")

@@ -82,6 +82,8 @@ class BroadcastWorkflow:
             self._changed = False
             standing = await self._send()
             self._standing = standing
+            if standing.next == "paused" and not self._changed:
+                self._paused = True  # the database knows best: else nobody could resume it
             self._show()
             if standing.next == "over":
                 await workflow.wait_condition(workflow.all_handlers_finished)
@@ -91,7 +93,7 @@ class BroadcastWorkflow:
                 again = {"run": self._run, "paused": self._paused, "standing": self._standing}
                 workflow.continue_as_new(self._start.model_copy(update=again))
             if standing.next == "paused":
-                await workflow.wait_condition(lambda: self._changed or not self._paused)
+                await workflow.wait_condition(lambda: self._changed)
             elif standing.next == "rest":
                 await self._rest(standing)
 

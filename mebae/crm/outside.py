@@ -201,11 +201,21 @@ async def _addresses(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 
+_TUNNELS = tuple(map(ipaddress.IPv6Network, ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16")))
+"""IPv6 that leads to an IPv4 address which it holds: IPv4-compatible (RFC 4291), NAT64 (RFC 6052, 8215), Teredo (RFC 4380), 6to4
+(RFC 3056). Such an address is private, wherever it leads: a gateway's own rules decide that, which we do not see."""
+
+
 def _is_public(address: str) -> bool:
     """
-    >>> [_is_public(one) for one in ("104.16.0.1", "10.0.0.1", "127.0.0.1", "169.254.169.254", "::1", "::ffff:10.0.0.1")]
-    [True, False, False, False, False, False]
+    >>> [_is_public(one) for one in ("104.16.0.1", "2606:4700::1", "::ffff:104.16.0.1", "10.0.0.1", "::1", "::ffff:10.0.0.1")]
+    [True, True, True, False, False, False]
+    >>> [_is_public(one) for one in ("64:ff9b::a9fe:a9fe", "2002:7f00:1::", "::10.0.0.1")]
+    [False, False, False]
     """
     one = ipaddress.ip_address(address.partition("%")[0])
-    mapped = one.ipv4_mapped if isinstance(one, ipaddress.IPv6Address) else None
-    return (mapped or one).is_global and not (mapped or one).is_multicast
+    if isinstance(one, ipaddress.IPv6Address):
+        if any(one in network for network in _TUNNELS):
+            return False
+        one = one.ipv4_mapped or one
+    return one.is_global and not one.is_multicast

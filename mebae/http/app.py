@@ -38,7 +38,7 @@ def create_app(
     """The app. Without a write key nobody can send events; every request is answered 401.
 
     `page_keys` stand in web pages, where anybody can read them: what comes with one says nothing of stages and consent.
-    `allowed_origins` are the web sites whose pages may send; any, unless said otherwise: their write key is public anyway.
+    `allowed_origins` are the web sites whose pages may send; any, unless said otherwise: their page key is public anyway.
     """
     writer = IntakeWriter(database, limits)
     intake = Intake(writer, write_keys, clock, page_keys)

@@ -210,7 +210,7 @@ class _Consequences:
             return self._taken(Outcome.KEPT)
         self.delivery.complained_at = self.now
         # It is a wish of the person as well: another address of it must not get what this one called spam.
-        self.lead.opted_out_at = self.lead.opted_out_at or self.now
+        self.lead.opted_out_at = max(self.lead.opted_out_at or self.now, self.now)
         self._suppress("complaint")
         self._event(COMPLAINED, f"email-complained:{self.delivery.id}")
         self.session.flush()

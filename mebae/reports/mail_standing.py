@@ -11,7 +11,7 @@ from mebae.gating import Answer, GateFacts, GateRules, decide
 from mebae.journey import Postponed
 from mebae.mailing import BASES, Cap, MailRules
 from mebae.reports.explaining import moment_words
-from mebae.reports.mail_words import cap_words, hours_words, words_of
+from mebae.reports.mail_words import OF_AN_ERASED, cap_words, hours_words, words_of
 from mebae.reports.mails_told import CapTold, Ground, MailStanding, TopicTold
 from mebae.store.consents import consents_of
 from mebae.store.gate_facts import gather
@@ -34,9 +34,11 @@ def mail_standing(session: Session, lead: Lead, rules: Rules, now: datetime) -> 
     assert lead.id is not None
     facts = facts_of(session, lead, rules, now)
     answer = decide(facts, GateRules(rules.mail, rules.calendar), now)
-    said = words_of(answer.why if answer is not None else None)
     until = answer.until if isinstance(answer, Postponed) else None
     entry = find(session, lead.email) if lead.email else None
+    # A consent is asked for first; of an erased address it would help nothing.
+    erased = entry is not None and entry.reason == "erased"
+    said = OF_AN_ERASED if erased and answer is not None else words_of(answer.why if answer is not None else None)
     return MailStanding(
         may=answer is None,
         words=_answer(answer, said.said, facts, rules.mail, now),

@@ -39,7 +39,10 @@ GATE: Mapping[str, Words] = {
         "mail to this address came back", "another address of the lead; if it was a mistake, mebae suppressions lift EMAIL"
     ),
     "complained": Words("the lead's mail service reported that it complained about a mail of ours as spam"),
-    "suppressed": Words("the address is on the suppression list", "mebae suppressions lift EMAIL, if it is there by mistake"),
+    "suppressed": Words(
+        "the address is on the suppression list",
+        "mebae suppressions lift EMAIL, if it is there by mistake, or a person that was erased asks for mail again",
+    ),
     "topic-not-wanted": Words(
         "the lead chose to get no mail of this topic", "its own choice on the preference page; mail of other topics goes out"
     ),
@@ -61,6 +64,12 @@ GATE: Mapping[str, Words] = {
     ),
 }  # fmt: skip
 """Each code of the gate."""
+
+OF_AN_ERASED = Words(
+    "whom the address belonged to was erased, and promised that nobody writes to it again",
+    "mebae suppressions lift EMAIL, if the person asks for mail again; no form and no record of a consent lifts it",
+)
+"""Of an address that is suppressed as erased, whatever else the gate says of the lead that has it now."""
 
 LEDGER: Mapping[str, Words] = {
     "mail-server-unavailable": Words(

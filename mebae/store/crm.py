@@ -9,6 +9,7 @@ import structlog
 from sqlmodel import Session, select
 
 from mebae.crm.model import CrmRules
+from mebae.store.database import lock_lead
 from mebae.store.tables import CrmLink, PublishedCrm
 
 log = structlog.get_logger()
@@ -57,7 +58,11 @@ def note_link(
     """Notes that a lead was taken. `written`: outcome fields of theirs that we ourselves have filled; they are no news when read.
 
     Of one that was made just now all outcome fields that we did not fill are empty; of others they are still to be looked at.
+    Of a lead that was erased while it was on its way nothing is noted.
     """
+    lead = lock_lead(session, lead_id)
+    if lead is None or lead.erased_at is not None:
+        return
     row = session.get(CrmLink, (system, lead_id), with_for_update=True)
     if row is None:
         row = CrmLink(system=system, lead_id=lead_id, pushed_at=now)

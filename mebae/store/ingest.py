@@ -341,8 +341,8 @@ class EventLog:
 
     def opt_out(self, lead: Lead, topic: str | None = None) -> None:
         """The lead wants no more marketing mail, or none of one topic. The event that says so is added by the caller."""
-        if topic is None and lead.opted_out_at is None:
-            lead.opted_out_at, lead.updated_at = self._now, self._now
+        if topic is None:
+            suppressions.refuse(lead, self._now)
         self._no_longer.append((lead, topic))
 
     def write(self, session: Session) -> None:
@@ -371,7 +371,7 @@ class EventLog:
             if topic is not None:
                 suppressions.choose_topic(session, lead.id, topic, wanted=False, now=self._now)
             elif lead.email is not None:
-                suppressions.add(session, lead.email, "unsubscribed", self._now)
+                suppressions.unsubscribe_address(session, lead.email, self._now)
 
     def _touch(self, lead: Lead) -> Touched:
         assert lead.id is not None

@@ -57,6 +57,8 @@ class Handover(SQLModel, table=True):
     """The journey that opened it."""
     scope: str = ""
     """The scenario of that journey."""
+    was: str = "none"
+    """What the lead was before it was opened: a customer whom sales hands back is a customer still."""
     score: int = 0
     reasons: list[dict[str, Any]] = _json(list)
     """Which rules had given how many points when it was opened."""

@@ -26,7 +26,7 @@ from mebae.store.tables import Delivery, Lead, Suppression, TopicChoice, Workspa
 Reason = Literal["unsubscribed", "hard-bounce", "soft-bounces", "complaint", "erased", "by-hand", "imported"]
 REASONS: tuple[str, ...] = get_args(Reason)
 _AT_ONCE = 200
-LIFTED_BY_CONSENT: tuple[Reason, ...] = ("unsubscribed", "erased")
+LIFTED_BY_CONSENT: tuple[Reason, ...] = ("unsubscribed",)
 STRENGTH = ("unsubscribed", "imported", "by-hand", "soft-bounces", "hard-bounce", "complaint", "erased")
 """Of two reasons the later one of these is kept: a lead that agrees again lifts an unsubscribe and nothing else."""
 
@@ -97,7 +97,11 @@ def lift(session: Session, address: str, *, only: Reason | None = None) -> Suppr
 
 
 def lift_for_consent(session: Session, address: str, given_at: datetime) -> bool:
-    """What the lead's own later consent lifts: that it unsubscribed, or was erased. Never a bounce or a complaint."""
+    """What the lead's own later consent lifts: that it unsubscribed. Never a bounce or a complaint.
+
+    Nor an erasure: it covers what was known before it, a complaint too, and who fills in a form with an address need not be
+    whom it belongs to. A person lifts that.
+    """
     found = find(session, address)
     if found is None or found.reason not in LIFTED_BY_CONSENT or given_at <= found.at:
         return False
@@ -137,17 +141,34 @@ def unsubscribe(
         name, properties = "Topic Unsubscribed", {"topic": topic, **properties}
     else:
         news = lead.opted_out_at is None
-        if news:
-            lead.opted_out_at, lead.updated_at = now, now
+        refuse(lead, now)
         if lead.email is not None:
             delivery_id = delivery.id if delivery is not None else None
-            news |= add(session, lead.email, "unsubscribed", now, delivery_id=delivery_id)
+            news |= unsubscribe_address(session, lead.email, now, delivery_id=delivery_id)
         if not news:
             return False
         name = "Unsubscribed"
     log.add(lead, f"unsubscribed:{lead.id}:{lead.last_seq + 1}", name, properties)
     log.write(session)
     return True
+
+
+def refuse(lead: Lead, now: datetime) -> None:
+    """The lead's no. Said again it counts from now: a consent that comes late, given before it, does not undo it."""
+    if lead.opted_out_at is None:
+        lead.updated_at = now
+    lead.opted_out_at = max(lead.opted_out_at or now, now)
+
+
+def unsubscribe_address(session: Session, address: str, now: datetime, *, delivery_id: int | None = None) -> bool:
+    """Suppresses an address that unsubscribed; whether that changed anything. Said again it counts from now, which is no news."""
+    if add(session, address, "unsubscribed", now, delivery_id=delivery_id):
+        return True
+    found = find(session, address)
+    if found is not None and found.reason == "unsubscribed":
+        found.at = max(found.at, now)
+        session.flush()
+    return False
 
 
 def choose_topic(session: Session, lead_id: int, topic: str, *, wanted: bool, now: datetime) -> bool:

@@ -39,7 +39,13 @@ def test_only_the_host_that_is_written_down_over_https(url: str, private: bool, 
         check_address(url, private=private, hosts=("hooks.example.jp",))
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "::1", "fd00::1", "100.64.0.1", "0.0.0.0"])
+HIDDEN = ("::ffff:10.0.0.1", "::10.0.0.1", "64:ff9b::a9fe:a9fe", "2002:a00:1::1")
+"""IPv4 addresses within IPv6."""
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "::1", "fd00::1", "100.64.0.1", "0.0.0.0", *HIDDEN]
+)
 async def test_name_that_leads_into_a_private_network_reaches_nobody(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name server that somebody else runs may say anything; one public address beside it does not help."""
 

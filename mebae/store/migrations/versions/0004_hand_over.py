@@ -70,6 +70,7 @@ def upgrade() -> None:
     sa.Column('why', sa.Text(), nullable=False),
     sa.Column('entry', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
     sa.Column('scope', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('was', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('score', sa.Integer(), nullable=False),
     sa.Column('reasons', Json, nullable=False),
     sa.Column('opened_at', UtcDateTime(), nullable=False),
