@@ -94,7 +94,6 @@ LEDGER: Mapping[str, Words] = {
     "came-back": Words("nobody could say whether it had arrived; then something came back about it, so it had gone out"),
     "retried-after-unknown": Words("it was sent once more, as nobody could say whether it had arrived"),
     "settled-by-hand": Words("nobody could say whether it had arrived; a person found that it did"),
-    "came-back": Words("nobody could say whether it had arrived, and then something came back about it: it had gone out"),
     "holdout": Words("the lead was drawn to get none of this broadcast, so that one can see what the mail does"),
     "left-segment": Words("the mail had to wait, and then the lead was in the broadcast's segment no more"),
     "ended": Words("the journey or broadcast ended meanwhile"),
