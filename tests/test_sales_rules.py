@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from mebae import handing
 from mebae.errors import ScenarioError
 from mebae.gating import GateFacts, GateRules, decide
+from mebae.handover import UNDER_WAY
 from mebae.journey import Postponed
 from mebae.router import route
 from mebae.sales import Person, SalesRules
@@ -104,10 +105,10 @@ def test_without_the_rule_an_mql_stays_with_marketing(sqlite_database: Database)
 
 
 @pytest.mark.parametrize(
-    ("waits", "held"),
+    ("waits", "expected"),
     [("until-judged", [True, True, False, False]), ("until-closed", [True, True, True, False]), ("never", [False] * 4)],
 )
-def test_how_long_marketing_mail_waits_is_the_rules_to_say(sqlite_database: Database, waits: str, held: list[bool]) -> None:
+def test_how_long_marketing_mail_waits_is_the_rules_to_say(sqlite_database: Database, waits: str, expected: list[bool]) -> None:
     rules = SalesRules(mail_waits=waits)  # type: ignore[arg-type]
     sqlite_database.write_now(handing.publish_sales, rules, NOW)
     one = Diary(sqlite_database).is_someone()
@@ -121,11 +122,15 @@ def test_how_long_marketing_mail_waits_is_the_rules_to_say(sqlite_database: Data
         said = handing.Decision(handing.Move(word), "sales", "command", reason="other")
         sqlite_database.write_now(handing.decide, 1, said, NOW, "Asia/Tokyo", Calendar())
 
+    def held(session: Session) -> dict[int, datetime]:
+        rows = session.exec(select(Handover).where(col(Handover.status).in_(UNDER_WAY)))
+        return held_by_sales(session, [(row.lead_id, row.status, row.opened_at) for row in rows])
+
     found = []
     for step in (lambda: sqlite_database.write_now(give), lambda: say("accept"), lambda: say("sql"), lambda: say("lost")):
         step()
-        found.append(one in sqlite_database.read_now(held_by_sales, [one]))
-    assert found == held
+        found.append(one in sqlite_database.read_now(held))
+    assert found == expected
 
 
 def test_a_mail_waits_as_long_again_as_the_lead_has_been_with_sales() -> None:

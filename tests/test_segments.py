@@ -270,6 +270,9 @@ def test_check_says_how_many_the_next_sweep_would_start(house: Path, monkeypatch
     folder = house / "scenarios" / "warm_up"
     folder.mkdir()
     (folder / "hello.md").write_text("---\nsubject: Hello\n---\nHello\n")
+    (house / "scenarios" / "layouts").mkdir(exist_ok=True)
+    layout = Path(__file__).parents[1] / "scenarios" / "layouts" / "default.html"
+    (house / "scenarios" / "layouts" / "default.html").write_text(layout.read_text())
     head = 'from mebae.authoring import *\nscenario = Scenario("warm-up", steps=[send("hello")], '
     head += 'audience=lead.score != 54, enters_on=joined("hot")'
     (folder / "scenario.py").write_text(f"{head})")

@@ -611,6 +611,7 @@ async def test_an_interrupted_run_goes_on_at_its_last_heartbeat(sqlite_database:
     beats: list[Mark] = []
     env = ActivityEnvironment()
     env.on_heartbeat = lambda mark: beats.append(mark)
+    env.info = env.info.__class__(**{**vars(env.info), "started_time": datetime.now(UTC)})
     activities = SweepActivities(database, {"segments": Job("segments", "", Every(DAY), Broken(2))})
     with pytest.raises(Exception, match="database-unavailable"):
         await env.run(activities.run_job, SweepInput(job="segments"))

@@ -20,6 +20,8 @@ OURS = {
     "unsubscribe_url": "https://m.example.jp/u/a-B_1",
     "preferences_url": "https://m.example.jp/p/a",
     "view_url": None,
+    "piece": {"id": "case-mfg", "title": "導入事例", "link": "https://example.com/ja/cases/mfg", "kind": "case", "summary": "40時間の削減"},
+    "related": [],
 }
 LAYOUTS = [
     (ROOT / "layouts" / "default.html").read_text(encoding="utf-8"),
