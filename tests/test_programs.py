@@ -285,6 +285,8 @@ def test_a_house_with_its_own_inbox_shows_placeholders_and_one_with_a_mail_serve
     assert "MEBAE_SENDER_POSTAL is not set: marketing mail waits until it is" in real.notes
 
 
+@ONE_HOUSE_AT_A_TIME
+@pytest.mark.timeout(300)
 async def test_up_runs_the_house_and_ends_without_leftovers(project: Path) -> None:
     state = project / ".mebae"
     with socket.create_server(("127.0.0.1", 0)) as taken:
