@@ -78,8 +78,11 @@ class Program:
 async def running(*words: str, cwd: Path = ROOT, **environment: str) -> AsyncIterator[Program]:
     """A Python program of ours in a clean environment; it is ended by its id if the test has not done so."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MEBAE_", "TEMPORAL_", "DATABASE_"))}
+    # An inbox port of its own: houses that look for one at the same time would all find the same.
+    [inbox] = free_ports(1)
+    own = {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | ({"MEBAE_INBOX_PORT": str(inbox)} if words[:2] == ("-m", "mebae") else {})
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *words, cwd=cwd, env={**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
+        sys.executable, *words, cwd=cwd, env={**clean, **own, **environment},
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     program = Program(process)
