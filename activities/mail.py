@@ -173,8 +173,7 @@ class MailActivities:
         try:
             letter = letters(session, place, row, self._settings, now)
         except MailInvalid as broken:
-            ledger.write(row, ledger.refused(broken.code, _detail(broken)))
-            return Refused(broken.code, resting.follow(session, place, request.plan, now, self._setting))
+            return self._refused(session, place, request, row, broken.code, now, _detail(broken))
         assert row.id is not None
         place.row.status = "running"
         return Claimed(row.id, row.attempt, letter)
@@ -213,7 +212,7 @@ class MailActivities:
         row = session.get_one(Delivery, claimed.delivery, populate_existing=True)
         if not isinstance(place, Place):
             if row.status == DeliveryStatus.CLAIMED and row.attempt == claimed.attempt:
-                ledger.write(row, ledger.refused(_why(place)))
+                ledger.write(row, ledger.no_more(row, _why(place)))
             return place
         if row.status == DeliveryStatus.SENT:
             return self._was_sent(session, place, request, row, now)
@@ -253,7 +252,7 @@ class MailActivities:
             gone=None if isinstance(place, Place) else _why(place),
         )  # fmt: skip
         ledger.write(row, came.move)
-        if came.status == DeliveryStatus.REFUSED and fate.code == RecipientRefused.code:
+        if came.status is not None and fate.code == RecipientRefused.code:
             refused_at_the_door(session, {claimed.delivery: claimed.letter.to}, now)
         match came.status:
             case None:  # a later attempt has answered for this mail, and its journey has gone on
@@ -300,15 +299,23 @@ class MailActivities:
         """The gate's no, on the delivery and on the journey."""
         match answer:
             case Refused():
-                ledger.write(row, ledger.refused(answer.why))
-                return Refused(answer.why, resting.follow(session, place, request.plan, now, self._setting))
+                return self._refused(session, place, request, row, answer.why, now)
             case Postponed():
                 ledger.write(row, ledger.postponed(row.reason, answer.until, answer.why))
                 resting.rest(place, request.step, "postponed", [], answer.until)
                 return answer
             case Exited():
-                ledger.write(row, ledger.refused(answer.why))
+                ledger.write(row, ledger.no_more(row, answer.why))
                 return answer
+
+    def _refused(
+        self, session: Session, place: Place, request: StepInput, row: Delivery, why: str, now: datetime, raw: str | None = None
+    ) -> Answer:
+        """No further attempt: the journey goes on without the mail, or with one that may have arrived."""
+        ledger.write(row, ledger.no_more(row, why, raw))
+        if row.status == DeliveryStatus.UNKNOWN:
+            return Unknown(mark=row.mark, forms=row.forms, then=self._follow(session, place, request, row, now))
+        return Refused(why, resting.follow(session, place, request.plan, now, self._setting))
 
 
 def _to_lead(session: Session, place: Place, delivery: Delivery, settings: MailSettings, now: datetime) -> Letter:

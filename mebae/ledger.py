@@ -5,6 +5,8 @@
                  │ ▼         ▼
               postponed   unknown ──► sent   (the attempt that was given up for dead was alive after all)
 
+Whatever ends a mail that is not sent, ends it `refused`; one that an earlier attempt may have sent all the same, `unknown`.
+
 A claim takes the next attempt number. Entering `data` is a compare-and-set on that number, committed just before the
 message's bytes: of two attempts of one mail only one gets there. An attempt that finds `data` left by a dead one cannot
 know whether the mail went out; the policy says what then: `hold` never sends twice, `retry` sends at most once more,
@@ -42,18 +44,24 @@ BACK_OFF = [timedelta(minutes=m) for m in (1, 5, 15, 60, 120, 240)]
 GIVE_UP_AFTER = timedelta(hours=72)
 """Since the first attempt that the mail server turned away."""
 RETRIED = "retried-after-unknown"
+"""While it stands with a row, an attempt of unknown fate is behind it."""
 DIED = "attempt-died-in-data"
 _RAW = 500
 """Characters that are kept of what a server said."""
 
 
-class Held(Protocol):
+class Reasoned(Protocol):
+    """Of a row only why it stands where it stands."""
+
+    @property
+    def reason(self) -> str | None: ...
+
+
+class Held(Reasoned, Protocol):
     """What of a row decides its next move: the row itself, or those columns of it."""
 
     @property
     def status(self) -> str: ...
-    @property
-    def reason(self) -> str | None: ...
     @property
     def attempt(self) -> int: ...
     @property
@@ -112,7 +120,8 @@ def take_up(held: Held, *, mark: int, policy: Policy, now: datetime, by_hand: bo
         "next_at": None,
         # The 72 hours are the mail server's, not those of a pause before it was first asked.
         "first_claimed_at": held.first_claimed_at if held.failures else now,
-        "mark": mark,
+        # What came after an attempt that may have sent it is an answer to it already.
+        **({} if reason == RETRIED else {"mark": mark}),
     }
 
 
@@ -125,12 +134,14 @@ def conclude(
     clock: WorldClock | None = None,
     now: datetime,
     gone: str | None = None,
+    by_hand: bool = False,
 ) -> Concluded:
     """What comes of an attempt's fate.
 
     Args:
         clock: a real server's back-off takes real time, and so that much more of a faster world's.
         gone: why there is nobody to try again for, as a code.
+        by_hand: a person sent it again, who takes the server's no for the answer.
     """
     if held.attempt != attempt or held.status not in (DeliveryStatus.CLAIMED, DeliveryStatus.DATA):
         return Concluded(None, _late_word(held, attempt, fate, now))
@@ -144,13 +155,16 @@ def conclude(
             move: Move = {"status": DeliveryStatus.UNKNOWN, "reason": fate.code, "raw": _cut(fate.raw), "forms": forms}
             return Concluded(DeliveryStatus.UNKNOWN, move, fate.code)
         case "refused":
-            return Concluded(DeliveryStatus.REFUSED, {**refused(fate.code, fate.raw), "forms": forms}, fate.code)
+            move = refused(fate.code, fate.raw) if by_hand else no_more(held, fate.code, fate.raw)
+            return Concluded(move["status"], {**move, "forms": forms}, fate.code)
     if gone is not None:
-        return Concluded(DeliveryStatus.REFUSED, refused(gone, fate.raw), gone)
+        move = no_more(held, gone, fate.raw)
+        return Concluded(move["status"], move, gone)
     world = clock or WorldClock()
     failures = held.failures + 1
     if now - (held.first_claimed_at or now) >= world.worldly(GIVE_UP_AFTER):
-        return Concluded(DeliveryStatus.REFUSED, {**refused("gave-up", fate.raw), "failures": failures}, "gave-up")
+        move = no_more(held, "gave-up", fate.raw)
+        return Concluded(move["status"], {**move, "failures": failures}, "gave-up")
     until = now + world.worldly(max(back_off(failures), fate.rest or timedelta(0)))
     move = {**postponed(reason, until, fate.code, fate.raw), "failures": failures}
     return Concluded(DeliveryStatus.POSTPONED, move, fate.code, until)
@@ -175,8 +189,16 @@ def sent(raw: str | None, now: datetime) -> Move:
 
 
 def refused(why: str, raw: str | None = None) -> Move:
-    """Never again, with the server's words kept."""
+    """Never again, and never before: see `no_more`. The server's words are kept."""
     return {"status": DeliveryStatus.REFUSED, "reason": why, "raw": _cut(raw), "next_at": None}
+
+
+def no_more(held: Reasoned, why: str, raw: str | None = None) -> Move:
+    """No further attempt: the mail is refused, or unknown where an earlier attempt may have sent it. `why` says in both cases
+    what ended it."""
+    if held.reason != RETRIED:
+        return refused(why, raw)
+    return {"status": DeliveryStatus.UNKNOWN, "reason": why, "raw": _cut(raw), "next_at": None}
 
 
 def postponed(reason: str | None, until: datetime, why: str, raw: str | None = None) -> Move:

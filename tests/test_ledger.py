@@ -148,6 +148,35 @@ async def test_with_retry_a_mail_that_is_postponed_in_between_still_goes_at_most
     assert book.claim().status == "unknown"
 
 
+@pytest.mark.parametrize(
+    "fate", [Fate("refused", "recipient-refused", "550 no such user"), Fate("later", "mail-server-unavailable", "451 later")]
+)
+async def test_with_retry_a_server_that_says_no_for_good_the_second_time_says_nothing_of_the_first(database: Database, fate: Fate) -> None:
+    book = await Book.open(database, "retry")
+    book.claim()
+    book.enter_data(1)
+    book.claim()
+    if fate.kind == "later":
+        book.write(lambda row: {"failures": 5, "first_claimed_at": NOON - timedelta(hours=73)})
+    row = book.conclude(2, fate)
+    assert (row.status, row.reason, row.raw) == ("unknown", "gave-up" if fate.kind == "later" else fate.code, fate.raw)
+    assert book.claim().status == "unknown", "and no third time"
+
+
+async def test_with_retry_what_a_lead_does_after_the_first_copy_answers_the_mail(database: Database) -> None:
+    """The first copy may be the one that it reads."""
+    book = await Book.open(database, "retry")
+    mark = book.claim().mark
+    book.enter_data(1)
+    database.write_now(_one_event_more, book.entry)
+    assert book.claim().attempt == 2
+    assert book.row().mark == mark
+
+
+def _one_event_more(session: Session, entry: int) -> None:
+    session.get_one(Lead, session.get_one(JourneyRow, entry).lead_id).last_seq += 1
+
+
 async def test_a_mail_that_was_given_up_for_dead_and_arrived_is_sent(database: Database) -> None:
     book = await Book.open(database, "hold")
     book.claim()

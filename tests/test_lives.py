@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from mebae.ledger import Policy
 from mebae.store.database import Database
 from tests.faults.lives import Lives
 from tests.postgres import PostgresServer
@@ -18,10 +20,13 @@ SHORT = settings(
 )
 
 
-def test_lives_at_random_on_sqlite(_migrated_sqlite: Path, tmp_path: Path) -> None:  # noqa: PT019 - their value is wanted
+@pytest.mark.parametrize("unknown", ["hold", "retry"])
+def test_lives_at_random_on_sqlite(_migrated_sqlite: Path, tmp_path: Path, unknown: Policy) -> None:  # noqa: PT019 - their value is wanted
     made = iter(range(100_000))
 
     class There(Lives):
+        policy = unknown
+
         @staticmethod
         def opened() -> Database:
             path = tmp_path / f"life{next(made)}.db"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,20 +13,23 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.journeys import JourneyActivities
 from activities.leads import LeadActivities
-from activities.mail import Claimed, Fate, MailActivities
+from activities.mail import Claimed, Fate, MailActivities, _to_lead
 from mebae import router
 from mebae.authoring import Scenario, days, end, lead, on, send, tag, visited, wait, wait_for
 from mebae.contracts import StepInput
+from mebae.erasing import erase_lead
 from mebae.errors import Permanent
-from mebae.journey import Done, Ended, Ending, Heard, Marks, Postponed, Resting, Settling
+from mebae.journey import Done, Ended, Ending, Exited, Heard, Marks, Postponed, Resting, Settling, Unknown
 from mebae.mail.wiring import mail_settings
 from mebae.resting import Setting
 from mebae.settings import Settings
 from mebae.store.database import Database, lock_lead
 from mebae.store.tables import Delivery, Event, JourneyRow
 from mebae.timing import Calendar
+from mebae.words import DeliveryKind
 from tests.house import FAST, LAWFUL, House, house
 
+NOON = datetime(2026, 4, 1, 3, 0, tzinfo=UTC)
 ASIA = Setting("Asia/Tokyo", Calendar())
 MAIL = mail_settings(Settings(**LAWFUL))
 ASKING = Scenario(
@@ -39,8 +44,11 @@ class Post:
 
     def __init__(self) -> None:
         self.count = 0
+        self.before: Any = None
 
     async def deliver(self, envelope_from: str, to: str, message: bytes, *, before_data: Any) -> Any:
+        if self.before is not None:
+            await self.before()
         await before_data()
         self.count += 1
         return type("Receipt", (), {"code": 250, "text": "250 taken"})()
@@ -93,6 +101,55 @@ async def test_an_attempt_that_comes_back_late_moves_no_journey(database: Databa
             assert row.step == "elsewhere", fate
         [delivery] = await mebae.deliveries()
         assert delivery.status == "sent", "the ledger learned what really came of it"
+
+
+@pytest.mark.parametrize("moment", ["claim", "data"])
+@pytest.mark.parametrize("change", [{"opted_out_at": NOON}, {"email": None}, {"qualification": "sql"}])
+async def test_with_retry_a_lead_who_may_get_no_second_copy_may_have_got_the_first(
+    database: Database, change: dict[str, Any], moment: str
+) -> None:
+    """The first attempt's fate is unknown, and the gate closes before the second: that it was not sent nobody can say."""
+    async with house(database, programs=False) as mebae:
+        entry, person = await entered(mebae)
+        post = Post()
+        mail = MailActivities(database, post, ASIA, replace(MAIL, policy="retry"))
+        env = ActivityEnvironment()
+        claimed = await database.write(mail._claim, asked(entry, mebae), DeliveryKind.MARKETING, _to_lead, mebae.now())
+        assert isinstance(claimed, Claimed)
+        await database.write(change_delivery, status="data", data_at=mebae.now())
+        if moment == "claim":
+            await database.write(change_lead, person, **change)
+        else:
+            post.before = lambda: database.write(change_lead, person, **change)
+        answer = await env.run(mail.send_mail, asked(entry, mebae))
+        [row] = await mebae.deliveries()
+        assert (str(row.status), post.count) == ("unknown", 0)
+        if "qualification" in change:
+            assert row.reason == "exits-when"
+            assert isinstance(answer, Exited)
+        else:
+            assert row.reason == ("opted-out" if "opted_out_at" in change else "no-address")
+            assert isinstance(answer, Unknown)
+            assert isinstance(answer.then, Resting), "it may have arrived, so the wait counts from it"
+        if moment == "data":
+            return
+        again = await env.run(mail.send_mail, asked(entry, mebae))
+        assert type(again) is type(answer)
+        assert (await mebae.deliveries())[0].attempt == 2
+
+
+async def test_with_retry_an_erased_lead_may_have_got_the_first_copy_all_the_same(database: Database) -> None:
+    async with house(database, programs=False) as mebae:
+        entry, person = await entered(mebae)
+        post = Post()
+        mail = MailActivities(database, post, ASIA, replace(MAIL, policy="retry"))
+        claimed = await database.write(mail._claim, asked(entry, mebae), DeliveryKind.MARKETING, _to_lead, mebae.now())
+        assert isinstance(claimed, Claimed)
+        await database.write(change_delivery, status="data", data_at=mebae.now())
+        post.before = lambda: database.write(erase_lead, person, mebae.now(), ASIA)
+        assert isinstance(await ActivityEnvironment().run(mail.send_mail, asked(entry, mebae)), Exited)
+        [row] = await mebae.deliveries()
+        assert (str(row.status), row.reason, post.count) == ("unknown", "erased", 0)
 
 
 async def test_local_activities_that_run_again_after_a_failed_workflow_task_are_heard(database: Database) -> None:
@@ -186,6 +243,13 @@ def change_delivery(session: Session, **values: Any) -> Delivery:
     for name, value in values.items():
         setattr(row, name, value)
     return row
+
+
+def change_lead(session: Session, who: int, **values: Any) -> None:
+    person = lock_lead(session, who)
+    assert person is not None
+    for name, value in values.items():
+        setattr(person, name, value)
 
 
 def rest_elsewhere(session: Session, entry: int) -> None:

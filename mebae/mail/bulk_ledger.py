@@ -327,14 +327,17 @@ def _turned_away(row: Row, answer: Refused | Postponed | Exited) -> tuple[ledger
     if isinstance(answer, Postponed):
         move = ledger.postponed(row.reason, answer.until, answer.why)
         return move, Stand(row.lead_id, DeliveryStatus.POSTPONED, answer.until)
-    return ledger.refused(answer.why), Stand(row.lead_id, DeliveryStatus.REFUSED)
+    move = ledger.no_more(row, answer.why)
+    return move, Stand(row.lead_id, move["status"])
 
 
 def _stand(row: Row | None, lead: int, until: datetime | None) -> Stand:
-    """Of a lead whose broadcast is closed: what is over stays so; all else waits with a pause, and is refused with an end."""
+    """Of a lead whose broadcast is closed: what is over stays so; all else waits with a pause, and is given up with an end."""
     if row is not None and row.status not in (DeliveryStatus.CLAIMED, DeliveryStatus.POSTPONED):
         return Stand(lead, row.status)
-    return Stand(lead, DeliveryStatus.REFUSED if until is None else DeliveryStatus.POSTPONED, until)
+    if until is not None:
+        return Stand(lead, DeliveryStatus.POSTPONED, until)
+    return Stand(lead, DeliveryStatus.REFUSED if row is None else ledger.no_more(row, ENDED)["status"])
 
 
 def _companies(session: Session, leads: Sequence[Lead]) -> dict[int, Company]:

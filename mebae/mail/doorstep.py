@@ -35,7 +35,8 @@ def refused_at_the_door(session: Session, deliveries: Mapping[int, str], now: da
         select(Delivery, Lead)
         .join(Lead, col(Lead.id) == col(Delivery.lead_id))
         .where(
-            col(Delivery.id).in_(deliveries), Delivery.status == DeliveryStatus.REFUSED,
+            # Unknown: an earlier attempt may have sent it (`ledger.no_more`), and yet the server knows the address no more.
+            col(Delivery.id).in_(deliveries), col(Delivery.status).in_((DeliveryStatus.REFUSED, DeliveryStatus.UNKNOWN)),
             Delivery.kind == DeliveryKind.MARKETING, col(Delivery.bounce).is_(None), col(Lead.email).is_not(None),
         )
         .order_by(col(Delivery.id))

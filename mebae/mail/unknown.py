@@ -52,7 +52,9 @@ SETTLED = "settled-by-hand"
 
 
 def _unknown(now: datetime) -> ColumnElement[bool]:
-    """Which rows: those that say so, and those that an attempt left behind after it had, or may have, sent once."""
+    """Which rows: those that say so, and those that an attempt left behind after it had, or may have, sent once.
+
+    One that waits for its second try and whose time has passed was left by its journey, or that is paused."""
     late = now - LATE
     return or_(
         col(Delivery.status) == DeliveryStatus.UNKNOWN,
@@ -61,6 +63,11 @@ def _unknown(now: datetime) -> ColumnElement[bool]:
             col(Delivery.status) == DeliveryStatus.CLAIMED,
             col(Delivery.reason) == ledger.RETRIED,
             col(Delivery.claimed_at) < late,
+        ),
+        and_(
+            col(Delivery.status) == DeliveryStatus.POSTPONED,
+            col(Delivery.reason) == ledger.RETRIED,
+            col(Delivery.next_at) < late,
         ),
     )
 
@@ -180,7 +187,7 @@ class SendAgain:
             fate = Fate("unknown", fate.code, fate.raw)
         if lead is not None and lead.erased_at is not None:
             fate = Fate(fate.kind, fate.code, forms=fate.forms)
-        came = ledger.conclude(row, claimed.attempt, fate, policy="hold", now=now)
+        came = ledger.conclude(row, claimed.attempt, fate, policy="hold", now=now, by_hand=True)
         ledger.write(row, came.move)
         return Settled(DeliveryStatus(row.status), came.why)
 

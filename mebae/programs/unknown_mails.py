@@ -17,6 +17,7 @@ from mebae.ledger import RETRIED
 from mebae.mail.unknown import SendAgain, Settled, listed, settle_sent
 from mebae.mail.wiring import gate_of, mail_settings, transport_of
 from mebae.programs.screen import local, screen
+from mebae.reports.mail_words import LOST
 from mebae.settings import Settings
 from mebae.store.database import Database
 from mebae.store.tables import Delivery
@@ -119,6 +120,8 @@ def _of(row: Delivery) -> str:
 
 
 def _known(row: Delivery) -> str:
+    if row.reason is not None and row.reason not in (RETRIED, *LOST):
+        return f"it may have arrived, and is not tried again: {row.reason}"
     once = "it was tried again by policy; " if row.reason == RETRIED else ""
     return once + (row.raw.split("\n")[0] if row.raw else _DIED)
 

@@ -105,6 +105,10 @@ LEDGER: Mapping[str, Words] = {
 }  # fmt: skip
 """Each further code of a delivery."""
 
+LOST = ("attempt-died-in-data", "mail-server-unavailable", "unexpected")
+"""What loses a mail's fate. With any other code an unknown mail's fate was lost before, and the code says why no second attempt
+follows."""
+
 
 def words_of(code: str | None) -> Words:
     """The words of a code; the code itself where there are none (of a newer worker)."""

@@ -13,7 +13,7 @@ from mebae.graph import Choice, Graph
 from mebae.reports.explaining import moment_words
 from mebae.reports.finding import called
 from mebae.reports.mail_standing import Rules, mail_standing, zone_of
-from mebae.reports.mail_words import cap_words, hours_words, words_of
+from mebae.reports.mail_words import LOST, cap_words, hours_words, words_of
 from mebae.reports.mails_told import AnswerTold, MailsReport, MailWhy, NeverDue
 from mebae.reports.why import why
 from mebae.store.gate_facts import counted_in_caps
@@ -128,7 +128,9 @@ class _Mails:
                 when = f" until {self._at(row.next_at)}" if row.next_at is not None else ""
                 return f"it waits{when}, as {said.said or 'it was postponed'}; it is asked about again then"
             case DeliveryStatus.UNKNOWN:
-                return f"nobody can say whether it arrived: {said.said or 'the line broke'}"
+                if row.reason in LOST or not row.reason:
+                    return f"nobody can say whether it arrived: {said.said or 'the line broke'}"
+                return f"nobody can say whether it arrived, and it is not tried again, as {said.said}"
             case _:
                 return f"it is on its way since {self._at(row.claimed_at)}"
 

@@ -17,7 +17,7 @@ from sqlmodel import Session, col, func
 
 from mebae.ab import Tried
 from mebae.broadcasts import BroadcastPlan
-from mebae.ledger import DIED
+from mebae.ledger import DIED, RETRIED
 from mebae.segments import Saved
 from mebae.store.segments import belongs
 from mebae.store.tables import Delivery, Lead
@@ -142,14 +142,16 @@ def refuse(
 ) -> int:
     """Gives up mails that wait: those of some leads, or those that would go out after a moment. How many.
 
-    A mail in `data` is none of them: nobody can say any more that it was not sent.
+    A mail in `data` is none of them: nobody can say any more that it was not sent. Of one that waits to be sent once more
+    neither can they: it becomes unknown (`ledger.no_more`).
     """
     where = [col(Delivery.broadcast_id) == run, col(Delivery.status).in_(statuses)]
     if leads is not None:
         where.append(col(Delivery.lead_id).in_(leads))
     if beyond is not None:
         where.append(col(Delivery.next_at) > beyond)
-    values = {"status": DeliveryStatus.REFUSED, "reason": why, "next_at": None}
+    status = case((col(Delivery.reason) == RETRIED, DeliveryStatus.UNKNOWN), else_=DeliveryStatus.REFUSED)
+    values = {"status": status, "reason": why, "next_at": None}
     done = session.execute(update(Delivery).where(*where).values(**values).execution_options(synchronize_session=False))
     return int(done.rowcount)  # type: ignore[attr-defined]
 

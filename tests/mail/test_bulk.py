@@ -27,7 +27,7 @@ from mebae.mail.publishing import publish_layouts, publish_mails
 from mebae.mail.rendering import BrokenMail, Sender
 from mebae.mail.transport import Receipt, SmtpTransport, Transport
 from mebae.mailing import MailRules, SendingHours
-from mebae.store import suppressions
+from mebae.store import broadcast_leads, suppressions
 from mebae.store.consents import record
 from mebae.store.database import Database, lock_lead
 from mebae.store.suppressions import unsubscribe
@@ -301,6 +301,45 @@ async def test_a_mail_that_a_dead_worker_left_in_data(database: Database, unknow
         at.change(Delivery, at.rows()[lead].id or 0, status="data", data_at=NOON)
         assert (await at.send([lead])).counts == {status: 1}
         assert at.times.total() == times
+
+
+async def test_with_retry_a_lead_who_unsubscribes_before_the_second_copy_may_have_got_the_first(database: Database) -> None:
+    """That it was not sent nobody can say: the gate's no ends it, and its fate stays unknown."""
+    async with post(database, unknown="retry") as at:
+        [at_claim, at_data, erased] = leads = at.leads(3)
+        at.relay.script["RCPT"] = ["451 later"] * 3
+        await at.send(leads)
+        for lead in leads:
+            at.change(Delivery, at.rows()[lead].id or 0, status="data", data_at=NOON)
+        at.change(Lead, at_claim, opted_out_at=NOON)
+
+        async def act() -> None:
+            await asyncio.to_thread(at.change, Lead, at_data, opted_out_at=NOON)
+            await asyncio.to_thread(at.change, Lead, erased, erased_at=NOON, email=None)
+
+        assert (await at.send(leads, by=Between(at.transport, act))).counts == {"unknown": 3}
+        reasons = {lead: (row.status, row.reason) for lead, row in at.rows().items()}
+        assert reasons == {at_claim: ("unknown", "opted-out"), at_data: ("unknown", "opted-out"), erased: ("unknown", "erased")}
+        assert at.times.total() == 0
+        assert (await at.send(leads)).counts == {"unknown": 3}
+
+
+@pytest.mark.parametrize("how", ["ended", "given-up"])
+async def test_with_retry_a_second_copy_that_is_given_up_leaves_the_mail_unknown(database: Database, how: str) -> None:
+    async with post(database, unknown="retry") as at:
+        [lead, fresh] = at.leads(2)
+        at.relay.script["BODY"] = [DROP]
+        assert (await at.send([lead])).counts == {"postponed": 1}
+        at.relay.script["RCPT"] = ["451 later"]
+        await at.send([fresh])
+        if how == "ended":
+            at.change(Broadcast, at.broadcast, status="ended")
+            assert (await at.send([lead, fresh])).counts == {"unknown": 1, "refused": 1}
+        assert database.write_now(broadcast_leads.refuse, at.broadcast, "ended") == 2
+        rows = at.rows()
+        assert [(rows[one].status, rows[one].reason, rows[one].next_at) for one in (lead, fresh)] == [
+            ("unknown", "ended", None), ("refused", "ended", None),
+        ]  # fmt: skip
 
 
 # Several at once, and ends in the middle -----------------------------------------------------------------------------

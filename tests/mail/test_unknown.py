@@ -171,6 +171,15 @@ async def test_a_second_try_that_is_lost_too_or_dies_is_listed_again(database: D
         assert [lead for lead, _ in unknown(at)] == [row.lead_id]
 
 
+async def test_a_mail_that_waits_for_its_second_try_and_is_left_is_listed(database: Database) -> None:
+    """Its journey ended meanwhile, or the lead was erased: the first try may have arrived all the same."""
+    async with post(database) as at:
+        [lead, waits] = at.leads(2)
+        of_journey(database, lead, status="postponed", reason=RETRIED, next_at=NOON - timedelta(hours=1))
+        of_journey(database, waits, status="postponed", reason=RETRIED, next_at=NOON + timedelta(hours=1))
+        assert [lead for lead, _ in unknown(at)] == [lead]
+
+
 # The commands --------------------------------------------------------------------------------------------------------
 
 
@@ -199,27 +208,30 @@ def run(sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_person_lists_unknown_mails_and_settles_them(sqlite_database: Database, run: Callable[..., tuple[int, str]]) -> None:
     assert "known" in run("unknown")[1]
     made = [of_journey(sqlite_database, lead) for lead in leads_of(sqlite_database, 2)]
+    [gone] = leads_of(sqlite_database, 1, "gone")
+    turned_away = of_journey(sqlite_database, gone, status="unknown", reason="opted-out", attempt=2)
     code, said = run("unknown")
     assert code == 0
-    assert "2 unknown" in said
+    assert "3 unknown" in said
     assert "old/news" in said
+    assert "not tried again: opted-out" in " ".join(said.split())
     assert "the worker died after the first byte" in said
     assert "@aoba" not in said
     listed_ids = {one["mail"] for one in json.loads(run("unknown", "--json")[1])}
-    assert listed_ids == set(made)
+    assert listed_ids == {*made, turned_away}
     assert run("settle", str(made[0]), "--sent") == (0, f"✓ mail {made[0]} is kept as sent\n")
     code, said = run("settle", str(made[0]), "777", "--sent")
     assert code == 1
     assert "777" in said
-    assert "1 unknown" in run("unknown")[1]
+    assert "2 unknown" in run("unknown")[1]
     for wrong in ((), ("--sent", "--send-again")):
         with pytest.raises(BadInput, match="--send-again"):
             run("settle", str(made[1]), *wrong)
 
 
-def leads_of(database: Database, count: int) -> list[int]:
+def leads_of(database: Database, count: int, name: str = "lead") -> list[int]:
     def write(session: Session) -> list[int]:
-        made = [Lead(email=f"lead{n}@aoba.example", created_at=NOON, updated_at=NOON) for n in range(count)]
+        made = [Lead(email=f"{name}{n}@aoba.example", created_at=NOON, updated_at=NOON) for n in range(count)]
         session.add_all(made)
         session.flush()
         return [lead.id or 0 for lead in made]
