@@ -174,7 +174,7 @@ class Decision:
     cause: str | None = None
     """What an outside system calls its message: the same again changes nothing."""
     skipping: bool = False
-    """A system that says only how it ended: the moves between are written too."""
+    """A system that says only how it ended: the moves between are written too (`handover.way`)."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def decide(session: Session, handover_id: int, said: Decision, now: datetime, zo
     moves = way(status, said.move) if said.skipping else (said.move,)
     at = status
     for move in moves:
-        at = after(at, move)
+        at = after(at, move, skipping=said.skipping)
     if said.version is not None and said.version != row.version:
         raise Outdated(row)
     _check(said, row, rules)
@@ -251,7 +251,8 @@ def _move(
     *, last: bool,
 ) -> None:  # fmt: skip
     """One move with all that follows from it."""
-    before, to = Status(row.status), after(Status(row.status), move)
+    before = Status(row.status)
+    to = after(before, move, skipping=said.skipping)
     row.status, row.version = to, row.version + 1
     reason = said.reason if move in WITH_REASON else None
     if last:
@@ -280,6 +281,8 @@ def _move(
     becomes = lead.qualification if move is Move.PASS else QUALIFICATION[to]
     if becomes == "none" and row.was not in (*NOT_QUALIFIED, *BY_RULES):
         becomes = row.was  # a customer whom sales hands back is a customer still
+    if becomes == "lost" and row.was == "won":
+        becomes = row.was  # and so is one whose new deal is lost
     seq = _happened(session, lead, f"handover:{row.id}:{row.version}:{move}", EVENT[move], said_of_it, becomes, now)
     note, amount, cause = (said.note, said.amount, said.cause) if last else ("", None, None)
     _note(session, row, move, said.by, said.how, seq, now, reason=reason, note=note, amount=amount, cause=cause)

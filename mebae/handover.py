@@ -19,7 +19,8 @@ rules that are easy to miss:
   judged. Each reminds, then escalates, then expires; every span counts from when the step before it was really taken, so that after
   an outage nobody's lead expires without a reminder.
 - *A system outside may skip.* A CRM that says "won" of one that was never accepted is right all the same: `way` gives the moves that
-  lead there, and each of them is written, so that who waits for SQL hears of it.
+  lead there, and each of them is written, so that who waits for SQL hears of it. A loss says nothing of the kind: of one that nobody
+  judged it is written as it is (`LOST_OUTSIDE`), and no SQL is made up on the way.
 
 Passing on changes whose it is, restarts the clock that runs and changes nothing else.
 """
@@ -104,6 +105,8 @@ MOVES: dict[Status, dict[Move, Status]] = {
     Status.WITHDRAWN: {},
 }
 
+LOST_OUTSIDE = (Status.OPEN, Status.ACCEPTED)
+"""From here a system outside may say "lost" too. Sales itself rejects or returns such a lead, with a reason."""
 UNDER_WAY = tuple(status for status, moves in MOVES.items() if moves)
 """The lead is with sales: a second hand-over joins this one."""
 CLOSED = tuple(status for status, moves in MOVES.items() if not moves)
@@ -169,8 +172,8 @@ class IllegalMove(BadInput):
         super().__init__(f"a hand-over that is {status} cannot take '{move}'; {could}")
 
 
-def after(status: Status, move: Move) -> Status:
-    """Where a move leads. Raises `IllegalMove`.
+def after(status: Status, move: Move, *, skipping: bool = False) -> Status:
+    """Where a move leads; `skipping`: a system outside says so. Raises `IllegalMove`.
 
     >>> after(Status.OPEN, Move.ACCEPT)
     <Status.ACCEPTED: 'accepted'>
@@ -178,6 +181,8 @@ def after(status: Status, move: Move) -> Status:
     Traceback (most recent call last):
     mebae.handover.IllegalMove: a hand-over that is open cannot take 'won'; possible: accept, reject, return, pass
     """
+    if skipping and move is Move.LOST and status in LOST_OUTSIDE:
+        return Status.LOST
     if move not in MOVES[status]:
         raise IllegalMove(status, move)
     return MOVES[status][move]
@@ -193,7 +198,11 @@ def way(status: Status, move: Move) -> tuple[Move, ...]:
 
     >>> way(Status.OPEN, Move.WON)
     (<Move.ACCEPT: 'accept'>, <Move.SQL: 'sql'>, <Move.OPPORTUNITY: 'opportunity'>, <Move.WON: 'won'>)
+    >>> way(Status.OPEN, Move.LOST)
+    (<Move.LOST: 'lost'>,)
     """
+    if move is Move.LOST and status in LOST_OUTSIDE:
+        return (move,)
     ahead: deque[tuple[Status, tuple[Move, ...]]] = deque([(status, ())])
     seen = {status}
     while ahead:

@@ -234,6 +234,21 @@ def test_a_crm_that_says_won_of_one_that_nobody_accepted_is_written_step_by_step
     assert moves(sales, given) == ["open", "accept", "sql", "opportunity", "won"]
 
 
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_crm_that_says_lost_of_one_that_nobody_judged_makes_no_sql_of_it(sales: Database, accepted: bool) -> None:
+    one = person(sales)
+    given = give(sales, one)
+    if accepted:
+        say(sales, given, Move.ACCEPT)
+    said = {"skipping": True, "by": "hubspot", "how": "crm", "cause": "hubspot:78", "reason": "no-authority"}
+    assert say(sales, given, Move.LOST, **said).changed
+    assert moves(sales, given) == (["open", "accept", "lost"] if accepted else ["open", "lost"])
+    assert "Sales Qualified" not in events(sales, one)
+    found = row(sales, given)
+    assert (found.status, found.due_at, found.judged_at, found.closed_at) == ("lost", None, NOW, NOW)
+    assert the_lead(sales, one).qualification == "lost"
+
+
 def test_a_rejected_lead_is_an_mql_again_only_by_what_it_did_since_and_after_its_rest(sales: Database) -> None:
     diary = Diary(sales, NOW)
     one = diary.is_someone(title="部長", industry="製造")
@@ -283,6 +298,18 @@ def test_a_customer_whom_sales_hands_back_is_a_customer_still(sales: Database, w
     say(sales, returned, Move.ACCEPT)
     say(sales, returned, Move.RETURN, reason="not-a-fit")
     assert the_lead(sales, one).qualification == was
+
+
+def test_a_customer_whose_new_deal_is_lost_is_a_customer_still(sales: Database) -> None:
+    one = person(sales, qualification="won")
+    given = give(sales, one)
+    for move in (Move.ACCEPT, Move.SQL, Move.OPPORTUNITY):
+        say(sales, given, move)
+    assert the_lead(sales, one).qualification == "opportunity"
+    say(sales, given, Move.LOST, reason="competitor-chosen")
+    found = the_lead(sales, one)
+    assert (found.qualification, found.rests_until) == ("won", NOW + 180 * DAY), "its rest holds all the same"
+    assert "Opportunity Lost" in events(sales, one)
 
 
 def test_a_reason_may_have_a_rest_of_its_own(sales: Database) -> None:

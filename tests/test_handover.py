@@ -75,9 +75,18 @@ def test_a_way_is_legal_step_by_step_and_ends_with_what_was_said(status: Status,
     except IllegalMove:
         return
     for one in moves:
-        status = after(status, one)
+        status = after(status, one, skipping=True)
     assert moves[-1] is move
     assert len(moves) <= 4
+
+
+@pytest.mark.parametrize("status", [Status.OPEN, Status.ACCEPTED])
+def test_a_loss_said_from_outside_invents_no_sql_and_no_button_offers_it(status: Status) -> None:
+    assert way(status, Move.LOST) == (Move.LOST,)
+    assert after(status, Move.LOST, skipping=True) is Status.LOST
+    assert Move.LOST not in possible(status)
+    with pytest.raises(IllegalMove):
+        after(status, Move.LOST)
 
 
 def test_what_is_not_possible_says_what_is() -> None:
@@ -88,7 +97,7 @@ def test_what_is_not_possible_says_what_is() -> None:
 
 
 def test_a_crm_may_skip_but_not_go_back() -> None:
-    assert way(Status.ACCEPTED, Move.LOST) == (Move.SQL, Move.LOST)
+    assert way(Status.ACCEPTED, Move.WON) == (Move.SQL, Move.OPPORTUNITY, Move.WON)
     with pytest.raises(IllegalMove):
         way(Status.SQL, Move.ACCEPT)
     with pytest.raises(IllegalMove):
