@@ -251,7 +251,7 @@ class Lives(RuleBasedStateMachine):
         said = {(gate.delivery_id, gate.attempt, gate.answer, gate.reason) for gate in gates}
         for row in rows:
             known = {(row.id, row.attempt, answer, row.reason) for answer in ("refused", "postponed", "exited")}
-            ours = row.reason in ("mail-server-unavailable", "gave-up", "ended", "erased", "exits-when")
+            ours = row.reason in ("mail-server-unavailable", "gave-up", "ended", "erased", "exits-when", RETRIED)
             if row.status in ("refused", "postponed") and not ours:
                 assert said & known, (row.id, row.status, row.reason, row.attempt)
 
