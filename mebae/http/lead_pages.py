@@ -213,17 +213,18 @@ class LeadPages:
         numbers = self._tokens.read(Kind.VIEW, token, now=now)
         if numbers is None or len(numbers) != 1:
             return unknown_page(language_asked(request))
+        language = language_asked(request)
         try:
+            language = (await self._look(numbers[0], request)).language
             found = await self._database.read(mail_again, numbers[0], self._settings, now)
             if found is not None:
                 await self._database.write(store_links, found.links)
         except DatabaseUnavailable:
-            return later_page(language_asked(request))
+            return later_page(language)
         except MailInvalid as error:
             log.warning("view.not_shown", delivery=numbers[0], why=error.code)
             found = None
         if found is None:
-            language = language_asked(request)
             return message_page(410, language, WORDS[language].gone, sender=self._settings.sender)
         return HTMLResponse(found.html, headers=NEVER_KEPT | {"Content-Security-Policy": _MAIL_POLICY})
 
@@ -236,8 +237,7 @@ class LeadPages:
 
     async def _look(self, delivery: int, request: Request) -> _Visit:
         known = await self._database.read(wishes, delivery)
-        said = (known.mail_language, known.language) if known is not None else ()
-        return _Visit(delivery, known, WORDS[language_asked(request, *said)])
+        return _Visit(delivery, known, WORDS[language_asked(request, *(known.speaks if known is not None else ()))])
 
     async def _resume(self, visit: _Visit, now: datetime) -> None:
         words = visit.words

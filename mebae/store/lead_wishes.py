@@ -11,10 +11,11 @@ from datetime import datetime
 
 from sqlmodel import Session, col, select
 
+from mebae.events import IDENTIFIED
 from mebae.store import suppressions
 from mebae.store.database import lock_lead
 from mebae.store.ingest import ConsentGiven, EventLog
-from mebae.store.tables import Delivery, Lead, TopicChoice
+from mebae.store.tables import Delivery, Event, Lead, TopicChoice
 
 HOW = "preferences"
 """How consents and opt-outs of these pages came."""
@@ -26,8 +27,9 @@ class Wishes:
 
     email: str | None
     language: str
-    mail_language: str | None
-    """Of the mail that brought it here."""
+    speaks: tuple[str | None, ...]
+    """The languages to speak to it, the likeliest first: the one that it has chosen since the mail that brought it here; else
+    that mail's, since it read that; else its own, which may be no more than what nobody has said otherwise."""
     topic: str
     """That mail's."""
     stopped: bool
@@ -49,12 +51,19 @@ def wishes(session: Session, delivery_id: int) -> Wishes | None:
     return Wishes(
         email=lead.email,
         language=lead.language,
-        mail_language=delivery.language,
+        speaks=_speaks(session, delivery, lead),
         topic=delivery.topic,
         stopped=lead.opted_out_at is not None or entry is not None,
         can_resume=lead.email is not None and (entry is None or entry.reason in suppressions.LIFTED_BY_CONSENT),
         choices={choice.topic: choice.wanted for choice in choices},
     )
+
+
+def _speaks(session: Session, delivery: Delivery, lead: Lead) -> tuple[str | None, ...]:
+    since = select(Event.properties).where(Event.lead_id == lead.id, Event.name == IDENTIFIED, col(Event.seq) > delivery.mark)
+    if any("language" in properties.get("changed", ()) for properties in session.exec(since)):
+        return lead.language, delivery.language
+    return delivery.language, lead.language
 
 
 def stop(session: Session, delivery_id: int, now: datetime, *, how: str, topic: str | None = None) -> None:

@@ -109,8 +109,8 @@ def test_lead_clicks_unsubscribes_and_comes_back_in_a_browser(
         stop.get_by_label("セミナー").uncheck()
         stop.get_by_label("English").check()
         stop.get_by_role("button", name="設定を保存する").click()
-        expect(stop.get_by_role("status")).to_have_text("設定を保存しました。")
-        expect(stop.get_by_label("セミナー")).not_to_be_checked()
+        expect(stop.get_by_role("status")).to_have_text("Your preferences are saved.")
+        expect(stop.get_by_label("Seminars")).not_to_be_checked()
         assert site.lead(delivery.lead_id).language == "en"
 
         site.judge()

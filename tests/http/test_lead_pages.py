@@ -187,7 +187,7 @@ def test_lead_chooses_topics_and_a_language(site: MailSite) -> None:
     assert checked(site.visit(mail.links.preferences)) == {"product": True, "seminar": True}
     data = {"shown": ["product", "seminar"], "topic": ["product"], "language": "en"}
     page = press(site, mail.links.preferences, "save", data=data)
-    assert (page.status_code, "設定を保存しました" in page.text) == (200, True)
+    assert (page.status_code, "Your preferences are saved." in page.text) == (200, True)  # in the language just chosen
     assert checked(page) == {"product": True, "seminar": False}
     assert choices(site) == {"product": True, "seminar": False}
     assert site.lead(mail.lead).language == "en"
@@ -239,6 +239,22 @@ def test_pages_speak_the_language_of_the_mail_then_the_leads_then_the_browsers(s
     unknown = "http://mail.example/u/unknown"
     assert "There is no such page" in sqlite_site.visit(unknown, headers={"accept-language": "en-GB,ja;q=0.8"}).text
     assert "ページが見つかりません" in sqlite_site.visit(unknown).text
+
+
+def test_lead_who_chose_another_language_since_the_mail_reads_all_its_pages_in_that(site: MailSite) -> None:
+    mail = site.send(SATO, language="ja")
+    press(site, mail.links.preferences, "save", data={"language": "en"}, headers={"accept-language": "ja"})
+    for url, title in ((mail.links.unsubscribe, "Unsubscribe"), (mail.links.preferences, "Mail preferences")):
+        page = site.visit(url, headers={"accept-language": "ja"})
+        assert lxml.html.document_fromstring(page.content).findtext(".//h1") == title
+    press(site, mail.links.preferences, "save", data={"language": "ja"}, headers={"accept-language": "en"})
+    assert "受け取るメール" in site.visit(mail.links.unsubscribe, headers={"accept-language": "en"}).text
+
+
+def test_a_mail_that_cannot_be_shown_any_more_says_so_in_its_own_language(sqlite_site: MailSite) -> None:
+    mail = sqlite_site.send(language="en")
+    page = sqlite_site.visit(mail.links.view, headers={"accept-language": "ja"})
+    assert (page.status_code, "This mail cannot be shown" in page.text) == (410, True)
 
 
 def test_pages_need_no_script_send_nothing_elsewhere_and_are_found_by_nobody(sqlite_site: MailSite) -> None:
