@@ -109,6 +109,20 @@ PROPERTIES: dict[str, dict[str, Literal["text", "number", "boolean", "date"]]] =
 }  # fmt: skip
 """What Mebae itself and Segment's own clients send with a standard event, beside the property that its verb matches."""
 
+JAPANESE = {
+    "Lead Created": "リード登録", "Lead Imported": "リスト取込", "Content Downloaded": "資料ダウンロード", "Page Viewed": "ページ閲覧",
+    "Screen Viewed": "画面閲覧", "Form Submitted": "フォーム送信", "Form Answered": "アンケート回答", "Seminar Registered": "セミナー申込",
+    "Seminar Attended": "セミナー参加", "Email Opened": "メール開封", "Email Link Clicked": "メールクリック",
+    "Email Bounced": "メール不達", "Email Complained": "迷惑メール報告", "Email Auto-Replied": "自動返信",
+    "Unsubscribed": "配信停止", "Topic Unsubscribed": "トピックの配信停止", "Resubscribed": "配信再開",
+    "Quote Requested": "見積依頼", "Stage Reached": "ステージ到達", "Qualified": "判定", "Segment Joined": "セグメント該当",
+    "Sales Contacted": "営業が連絡", "Handover Opened": "営業へ引き渡し",
+    "Handover Accepted": "営業が受領", "Handover Rejected": "営業が見送り", "Handover Returned": "営業が差し戻し",
+    "Handover Expired": "営業の対応期限切れ", "Handover Passed": "担当を引き継ぎ", "Sales Qualified": "営業がSQLと判定",
+    "Opportunity Opened": "商談化", "Opportunity Won": "受注", "Opportunity Lost": "失注", "Call Completed": "電話",
+}  # fmt: skip
+"""What Japanese readers call the standard events."""
+
 BY_VERB = {spec.verb: spec for spec in EVENTS}
 BY_NAME = {spec.name: spec for spec in EVENTS}
 _CANONICAL = {alias.casefold(): spec.name for spec in EVENTS for alias in (spec.name, *spec.aliases)}

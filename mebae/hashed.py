@@ -49,8 +49,16 @@ class Hashed(Data):
 
 def canonical_json(data: Data) -> str:
     """The same text for equal data, whatever defaults were written out."""
-    plain = _with_tags(data, data.model_dump(mode="json", exclude_defaults=True))
-    return json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return json.dumps(_plain(data), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def written_json(data: Data) -> str:
+    """Without defaults, in the order written: of rules that are no part of a version."""
+    return json.dumps(_plain(data), ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(data: Data) -> Any:
+    return _with_tags(data, data.model_dump(mode="json", exclude_defaults=True))
 
 
 def _with_tags(value: Any, dumped: Any) -> Any:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from mebae.business_time import Hours
 from mebae.conditions import Condition, Data
 from mebae.errors import NotFound
+from mebae.hashed import written_json
 from mebae.timing import Duration
 
 Role = Literal["inside", "field", "manager"]
@@ -161,7 +162,7 @@ class SalesRules(Data):
         return found or self.rest
 
     def dump(self) -> str:
-        return self.model_dump_json(exclude_defaults=True)
+        return written_json(self)
 
     @classmethod
     def load(cls, text: str) -> Self:

@@ -9,12 +9,14 @@ import pytest
 from sqlmodel import Session, col, select
 
 from mebae import handing
+from mebae.authoring import answered, any_of, days, did, lead, requested_quote
+from mebae.conditions import Condition
 from mebae.errors import ScenarioError
 from mebae.gating import GateFacts, GateRules, decide
 from mebae.handover import UNDER_WAY
 from mebae.journey import Postponed
 from mebae.router import route
-from mebae.sales import Person, SalesRules
+from mebae.sales import Digest, Person, SalesRules, Territory
 from mebae.sales_loading import load_sales
 from mebae.store.database import Database, lock_lead
 from mebae.store.sales import held_by_sales, rules_of
@@ -36,6 +38,23 @@ def problems(folder: Path, text: str) -> str:
     with pytest.raises(ScenarioError) as refused:
         load_sales(written(folder, text))
     return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        (lead.score >= 80) & any_of(did(requested_quote()), did(answered(budget="確保済み"))), lead.stage.at_least("interest"),
+        ~lead.tags.has("competitor"), lead.company.is_known() | lead.created_at.older_than(days(30)), lead.email.like("*@aoba.example"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_rules_with_any_condition_come_back_from_the_database(sqlite_database: Database, condition: Condition) -> None:
+    rules = SalesRules(
+        people=(Person(id="sato"),), sql=condition, territories=(Territory(when=condition, people=("sato",)),),
+        digest=Digest(every="fri", when=condition),
+    )  # fmt: skip
+    sqlite_database.write_now(handing.publish_sales, rules, NOW)
+    assert sqlite_database.read_now(rules_of) == rules
 
 
 def test_the_shipped_rules_load_and_come_back_from_the_database(database: Database) -> None:

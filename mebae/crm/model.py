@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from mebae.conditions import Condition, Data
 from mebae.errors import NotFound
+from mebae.hashed import written_json
 
 Kind = Literal["webhook", "hubspot", "salesforce", "kintone"]
 Occasion = Literal["stage", "qualification", "handover", "call"]
@@ -146,7 +147,7 @@ class CrmRules(Data):
         raise NotFound("CRM system", name, [one.name for one in self.systems])
 
     def dump(self) -> str:
-        return self.model_dump_json(exclude_defaults=True)
+        return written_json(self)
 
     @classmethod
     def load(cls, text: str) -> Self:

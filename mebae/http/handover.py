@@ -34,12 +34,15 @@ from mebae.http.intake import _basic_user, _is_one_of, _unauthorised
 from mebae.http.lead_words import Language, language_asked
 from mebae.http.pages import later_page, page, unknown_page
 from mebae.mail.outgoing import MailSettings
+from mebae.mail.sales_telling import spoken
 from mebae.reports.explaining import explain
+from mebae.reports.explaining_ja import Japanese
 from mebae.resting import Setting
 from mebae.sales import SalesRules
 from mebae.store.database import Database
 from mebae.store.facts import LeadFacts
 from mebae.store.sales import rules_of
+from mebae.store.scoring import stage_titles_of
 from mebae.store.tables import Handover, HandoverEvent, Lead, Telling
 from mebae.tokens import Kind
 
@@ -59,6 +62,8 @@ class _Seen:
     rules: SalesRules
     by: str
     """Who was asked with this token."""
+    language: Language
+    """Of the message whose button it is; whatever the browser prefers."""
     may_answer: bool
     sql_missing: str | None
     """What the SQL rule lacks; empty if it holds; None if there is none."""
@@ -85,80 +90,86 @@ class HandoverPages:
     # The page ---------------------------------------------------------------------------------------------------------
 
     async def _ask(self, token: str, request: Request) -> Response:
-        language = language_asked(request)
         try:
             seen = await self._look(token)
         except DatabaseUnavailable:
-            return later_page(language)
+            return later_page(language_asked(request))
         if seen is None:
-            return unknown_page(language)
-        words, notice = WORDS[language], None
+            return unknown_page(language_asked(request))
+        words, notice = WORDS[seen.language], None
         if not seen.may_answer:
             notice = words.passed_on.format(owner=self._person(seen, seen.handover.owner))
         elif seen.handover.status in CLOSED:
             notice = self._stands(seen, words.expired if seen.handover.status == Status.EXPIRED else words.closed, words)
-        return self._page(seen, language, notice, wanted=request.query_params.get("do", ""))
+        return self._page(seen, notice, wanted=request.query_params.get("do", ""))
 
     async def _said(self, token: str, request: Request) -> Response:
         language = language_asked(request)
-        words = WORDS[language]
         try:
             seen = await self._look(token)
             if seen is None:
                 return unknown_page(language)
+            language = seen.language
             said = dict(await read_fields(request))
             if not seen.may_answer:
-                return self._page(seen, language, words.passed_on.format(owner=self._person(seen, seen.handover.owner)), status=409)
-            return await self._decide(token, seen, said, language)
+                notice = WORDS[language].passed_on.format(owner=self._person(seen, seen.handover.owner))
+                return self._page(seen, notice, status=409)
+            return await self._decide(token, seen, said)
         except DatabaseUnavailable:
             return later_page(language)
         except Refused as refused:
             return _json(refused.status, refused.code, "This is no form.")
 
-    async def _decide(self, token: str, seen: _Seen, said: dict[str, str], language: Language) -> Response:
-        words = WORDS[language]
+    async def _decide(self, token: str, seen: _Seen, said: dict[str, str]) -> Response:
+        words = WORDS[seen.language]
+        if lacking := _lacking(said, words):
+            return self._page(seen, lacking, wanted=said.get("move", ""), status=422)
         try:
             decision = _decision(said, seen.by)
             decided = await self._write(seen.handover.id or 0, decision)
         except IllegalMove as no:
             after = await self._look(token) or seen
             text = words.expired if no.status is Status.EXPIRED else words.not_possible
-            return self._page(after, language, self._stands(after, text, words), status=409)
+            return self._page(after, self._stands(after, text, words), status=409)
         except Outdated:
             after = await self._look(token) or seen
-            return self._page(after, language, self._stands(after, words.moved, words), status=409)
+            return self._page(after, self._stands(after, words.moved, words), status=409)
         except (BadInput, NotFound) as wrong:
-            return self._page(seen, language, words.lacking.format(what=wrong), wanted=said.get("move", ""), status=422)
+            log.info("handover.not_read", handover=seen.handover.id, why=type(wrong).__name__)  # a form that is none of ours
+            return self._page(seen, words.lacking, wanted=said.get("move", ""), status=422)
         after = await self._look(token) or seen
         text = words.done if decided.changed else words.already
-        return self._page(after, language, self._stands(after, text, words), folded=True)
+        return self._page(after, self._stands(after, text, words), folded=True)
 
-    def _page(
-        self, seen: _Seen, language: Language, notice: str | None, *, wanted: str = "", status: int = 200, folded: bool = False
-    ) -> Response:
+    def _page(self, seen: _Seen, notice: str | None, *, wanted: str = "", status: int = 200, folded: bool = False) -> Response:
         """`wanted`: the move that is asked about first. `folded`: somebody has just answered, so the next answer is out of sight."""
-        words, row = WORDS[language], seen.handover
+        language, row = seen.language, seen.handover
+        words = WORDS[language]
         moves = list(possible(Status(row.status))) if seen.may_answer else []
         moves.sort(key=lambda move: move != wanted)  # what was pressed comes first, the rest stays in its order
         facts = [
             (words.stands, words.statuses[Status(row.status)]), (words.why, row.why),
-            (words.score, "、".join([f"{row.score}", *(f"{one['rule']} {one['points']:g}" for one in row.reasons[:3])])),
+            (words.score, self._score(row, words)),
             (words.owner, self._person(seen, row.owner)), (words.due, "" if row.due_at is None else self._time(row.due_at)),
         ]  # fmt: skip
         if seen.sql_missing is not None and Move.SQL in moves:
             facts.append((words.sql_rule, words.lacks.format(missing=seen.sql_missing) if seen.sql_missing else words.holds))
         return page(
             "handover.html", language, status=status, title=words.title, said=words, notice=notice, sender=self._settings.sender,
-            who=("・" if language == "ja" else ", ").join(part for part in (seen.name, seen.company) if part) or words.unknown_person,
+            who=words.name_and_firm.join(part for part in (seen.name, seen.company) if part) or words.unknown_person,
             facts=[fact for fact in facts if fact[1]], forms=[_form(move, words, seen, language) for move in moves],
             version=row.version, currency=seen.rules.currency, open_all=wanted not in moves, folded=folded,
             history=[(self._time(one.at), self._line(one, seen, words)) for one in seen.history],
         )  # fmt: skip
 
+    def _score(self, row: Handover, words: Words) -> str:
+        parts = words.between.join(f"{one['rule']} {one['points']:g}" for one in row.reasons[:3])
+        return f"{row.score}" + (words.brackets.format(parts) if parts else "")
+
     def _line(self, event: HandoverEvent, seen: _Seen, words: Words) -> str:
         said = words.happened.get(event.move, event.move)
         to = f" → {self._person(seen, event.owner)}" if event.move == Move.PASS else ""
-        return f"{said}{to}（{self._person(seen, event.by)}）" if event.by not in ("clock", "marketing") else said + to
+        return said + to + (words.brackets.format(self._person(seen, event.by)) if event.by not in ("clock", "marketing") else "")
 
     def _stands(self, seen: _Seen, text: str, words: Words) -> str:
         last = next((one for one in reversed(seen.history) if one.move in set(Move)), None)
@@ -236,7 +247,7 @@ class HandoverPages:
         numbers = tokens.read(Kind.HANDOVER, token, now=self._now()) if tokens is not None else None
         if numbers is None or len(numbers) != 2:
             return None
-        return await self._database.read(_seen, numbers[0], numbers[1], self._now(), self._at.zone)
+        return await self._database.read(_seen, numbers[0], numbers[1], self._now(), self._at.zone, self._settings.language)
 
     async def _write(self, handover: int, decision: Decision) -> handing.Decided:
         return await self._database.write(handing.decide, handover, decision, self._now(), self._at.zone, self._at.calendar)
@@ -245,7 +256,7 @@ class HandoverPages:
         return self._clock.world(datetime.now(UTC))
 
 
-def _seen(session: Session, handover: int, telling: int, now: datetime, zone: str) -> _Seen | None:
+def _seen(session: Session, handover: int, telling: int, now: datetime, zone: str, language: str) -> _Seen | None:
     row, told = session.get(Handover, handover), session.get(Telling, telling)
     if row is None or told is None or told.handover_id != handover:
         return None
@@ -255,17 +266,35 @@ def _seen(session: Session, handover: int, telling: int, now: datetime, zone: st
     rules = rules_of(session)
     managers = {one.id for one in rules.managers()}
     mine = told.target in (row.owner, "team", *managers) or told.version >= row.owner_since
+    speaks = spoken(rules.somebody(told.target).language or language)
     missing = None
     if rules.sql is not None:
-        explained = explain(rules.sql, LeadFacts(session, lead, now, {}), zone)
-        missing = "" if explained.value else explained.missing
+        facts = LeadFacts(session, lead, now, {})
+        if speaks == "ja":
+            japanese = Japanese(stage_titles_of(session))
+            missing = japanese.missing(explain(rules.sql, facts, zone, japanese))
+        else:
+            missing = explain(rules.sql, facts, zone).missing
     history = handing.history_of(session, [handover])
-    return _Seen(row, lead.name or "", lead.company or "", rules, told.target, mine, missing, history)
+    return _Seen(row, lead.name or "", lead.company or "", rules, told.target, speaks, mine, missing, history)
+
+
+def _lacking(said: dict[str, str], words: Words) -> str:
+    """What a form lacks that a person can mend, in the page's words."""
+    if said.get("move") in WITH_REASON and not said.get("reason"):
+        return words.needs_reason
+    if said.get("move") == Move.PASS and not said.get("to"):
+        return words.needs_person
+    return words.wrong_amount if _amount(said) and not _DIGITS.fullmatch(_amount(said)) else ""
+
+
+def _amount(said: dict[str, str]) -> str:
+    return said.get("amount", "").replace(",", "").strip()
 
 
 def _decision(said: dict[str, str], by: str, *, how: str = "button", skipping: bool = False) -> Decision:
     """What was said, read. Raises `BadInput`."""
-    amount = said.get("amount", "").replace(",", "").strip()
+    amount = _amount(said)
     if amount and not _DIGITS.fullmatch(amount):
         raise BadInput(f"'{amount[:40]}' is no amount: write digits only")
     version = said.get("version", "")

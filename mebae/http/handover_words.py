@@ -35,6 +35,12 @@ class Words(NamedTuple):
     moved: str
     passed_on: str
     lacking: str
+    needs_reason: str
+    needs_person: str
+    wrong_amount: str
+    between: str
+    name_and_firm: str
+    brackets: str
     unknown_person: str
     statuses: dict[Status, str]
     confirm: dict[Move, str]
@@ -54,7 +60,10 @@ JA = Words(
     expired="回答期限を過ぎたため、このリードはマーケティングに戻りました（{at}）。ご対応いただける場合は、マーケティング担当へご連絡ください。",
     moved="確認中に状態が変わりました。現在は「{status}」です（{who}、{at}）。もう一度ご確認ください。",
     passed_on="このリードは {owner} さんへ引き継がれました。回答は担当者のみが行えます。",
-    lacking="入力内容をご確認ください: {what}",
+    lacking="入力内容をご確認ください。",
+    needs_reason="入力内容をご確認ください。理由をお選びください。", needs_person="入力内容をご確認ください。引き継ぎ先をお選びください。",
+    wrong_amount="入力内容をご確認ください。金額は半角数字でご入力ください。",
+    between="、", name_and_firm="・", brackets="（{}）",
     unknown_person="不明",
     statuses={
         Status.OPEN: "回答待ち", Status.ACCEPTED: "受領済み", Status.SQL: "SQL", Status.OPPORTUNITY: "商談", Status.WON: "受注",
@@ -78,7 +87,7 @@ JA = Words(
 EN = Words(
     title="Hand-over of a lead",
     asks="Please look, then confirm with a button below. Opening this page has decided nothing.",
-    why="Why it was handed over", score="Score at that time", owner="Owner", due="Due", stands="It stands", sql_rule="The SQL rule",
+    why="Why it was handed over", score="Score at that time", owner="Owner", due="Due", stands="Status", sql_rule="The SQL rule",
     holds="holds", lacks="missing: {missing}",
     reason="Reason", note="Note (optional)", amount="Amount ({currency})", to="Pass on to", others="Answer something else",
     history="What has happened so far",
@@ -89,7 +98,10 @@ EN = Words(
     expired="Nobody answered in time, so the lead went back to marketing ({at}). To take it after all, please tell marketing.",
     moved="It has moved on while you looked: it is “{status}” now ({who}, {at}). Please look again.",
     passed_on="This lead was passed on to {owner}. Only its owner can answer.",
-    lacking="Please check what you wrote: {what}",
+    lacking="Please check what you wrote.",
+    needs_reason="Please check what you wrote: choose a reason.", needs_person="Please check what you wrote: choose a person.",
+    wrong_amount="Please check what you wrote: an amount is digits only.",
+    between=", ", name_and_firm=", ", brackets=" ({})",
     unknown_person="unknown",
     statuses={
         Status.OPEN: "waiting for an answer", Status.ACCEPTED: "accepted", Status.SQL: "SQL", Status.OPPORTUNITY: "opportunity",

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from mebae.events import BY_NAME
+from mebae.events import BY_NAME, JAPANESE
 from mebae.mail.rendering import Rendered, Sender, html_to_text, inline_css
 from mebae.mail.templating import fill
 
@@ -40,17 +40,6 @@ _FACTS = (
     "company", "name", "title", "rank", "industry", "company_size", "email", "phone", "score", "stage", "qualification",
     "topics",
 )  # fmt: skip
-_EVENTS_JA = {
-    "Lead Imported": "リスト取込", "Content Downloaded": "資料ダウンロード", "Page Viewed": "ページ閲覧", "Screen Viewed": "画面閲覧",
-    "Form Submitted": "フォーム送信", "Form Answered": "アンケート回答", "Seminar Registered": "セミナー申込",
-    "Seminar Attended": "セミナー参加", "Email Opened": "メール開封", "Email Link Clicked": "メールクリック",
-    "Email Bounced": "メール不達", "Email Complained": "迷惑メール報告", "Email Auto-Replied": "自動返信",
-    "Unsubscribed": "配信停止", "Topic Unsubscribed": "トピックの配信停止", "Resubscribed": "配信再開",
-    "Quote Requested": "見積依頼", "Sales Contacted": "営業が連絡", "Handover Opened": "営業へ引き渡し",
-    "Handover Accepted": "営業が受領", "Handover Rejected": "営業が見送り", "Handover Returned": "営業が差し戻し",
-    "Handover Expired": "営業の対応期限切れ", "Handover Passed": "担当を引き継ぎ", "Sales Qualified": "営業がSQLと判定",
-    "Opportunity Opened": "商談化", "Opportunity Won": "受注", "Opportunity Lost": "失注", "Call Completed": "電話",
-}  # fmt: skip
 _PROPERTIES = 4
 """So many answers of a form, or properties of an event of the user's own, are told."""
 _SUBJECT_LIMIT = 200
@@ -175,7 +164,7 @@ def event_line(name: str, properties: Mapping[str, Any], language: str) -> str:
     'Form Answered: expo (budget 確保済み)'
     """
     spec = BY_NAME.get(name)
-    said = _EVENTS_JA.get(name, name) if _is_japanese(language) else name
+    said = JAPANESE.get(name, name) if _is_japanese(language) else name
     value = properties.get(spec.property) if spec is not None and spec.property else None
     line = f"{said}: {_flat(value)}" if value not in (None, "") else said
     if spec is not None and spec.names != "form":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from sqlmodel import Session
@@ -102,7 +102,7 @@ def brief(session: Session, telling: Telling, settings: MailSettings, now: datet
     return Brief(person, person.email or settings.sales_email, note)
 
 
-def spoken(language: str) -> str:
+def spoken(language: str) -> Literal["ja", "en"]:
     """`ja`, else English."""
     return "ja" if language.lower().startswith("ja") else "en"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, Protocol
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict
@@ -44,11 +44,34 @@ class Explained(BaseModel):
 
     @property
     def missing(self) -> str:
-        """In words, what would have to become true; empty if it is."""
+        """In English words, what would have to become true; empty if it is."""
         return _missing(self)
 
 
-def explain(condition: Condition, facts: Facts, zone: str = "UTC") -> Explained:
+class Say(Protocol):
+    """A language to explain in."""
+
+    def words(self, condition: Condition) -> str: ...
+
+    def actual(self, part: Condition, facts: Facts, zone: str) -> str:
+        """What the lead has instead of what a part asks for; empty of one that is made of parts."""
+        ...
+
+
+class English:
+    """The language of commands and reports."""
+
+    def words(self, condition: Condition) -> str:
+        return condition_words(condition)
+
+    def actual(self, part: Condition, facts: Facts, zone: str) -> str:
+        return _actual(part, facts, zone)
+
+
+ENGLISH = English()
+
+
+def explain(condition: Condition, facts: Facts, zone: str = "UTC", say: Say = ENGLISH) -> Explained:
     """Why a condition holds or not. The value of each part is what `evaluate` says of it. Times are shown in `zone`.
 
     >>> from datetime import UTC
@@ -60,22 +83,22 @@ def explain(condition: Condition, facts: Facts, zone: str = "UTC") -> Explained:
     >>> told.missing
     'score ≥ 50 (now: 30)'
     """
-    words, until = condition_words(condition), evaluate(condition, facts).valid_until
+    words, until = say.words(condition), evaluate(condition, facts).valid_until
     match condition:
         case All():
-            parts = _each(condition.of, facts, zone)
+            parts = _each(condition.of, facts, zone, say)
             value = all(part.value for part in parts)
             return Explained(kind="all", words=words, value=value, until=until, of=parts)
         case Any_():
-            parts = _each(condition.of, facts, zone)
+            parts = _each(condition.of, facts, zone, say)
             value = any(part.value for part in parts)
             return Explained(kind="any", words=words, value=value, until=until, of=parts)
         case Not():
-            parts = _each((condition.of,), facts, zone)
+            parts = _each((condition.of,), facts, zone, say)
             return Explained(kind="not", words=words, value=not parts[0].value, until=until, of=parts)
         case _:
             value = evaluate(condition, facts).value
-            return Explained(kind="one", words=words, value=value, actual=_actual(condition, facts, zone), until=until)
+            return Explained(kind="one", words=words, value=value, actual=say.actual(condition, facts, zone), until=until)
 
 
 def moment_words(moment: datetime, zone: str) -> str:
@@ -104,8 +127,8 @@ def distance_words(moment: datetime, now: datetime) -> str:
     return "now"
 
 
-def _each(conditions: Sequence[Condition], facts: Facts, zone: str) -> tuple[Explained, ...]:
-    return tuple(explain(part, facts, zone) for part in conditions)
+def _each(conditions: Sequence[Condition], facts: Facts, zone: str, say: Say) -> tuple[Explained, ...]:
+    return tuple(explain(part, facts, zone, say) for part in conditions)
 
 
 def _actual(part: Condition, facts: Facts, zone: str) -> str:

@@ -36,6 +36,14 @@ def test_the_example_is_good_and_survives_the_database(tmp_path: Path) -> None:
     assert "ACTIVITIES" in rules.systems[2].secrets["activities_token"]
 
 
+def test_which_leads_go_may_be_any_condition(tmp_path: Path) -> None:
+    only = 'send=sending(only=~lead.tags.has("test"))'
+    text = f'crm = Crm(systems=[webhook("w", host="crm.example", url="W_URL", secret="W_SECRET", {only})])'
+    rules = load(tmp_path, text)
+    assert rules is not None
+    assert CrmRules.load(rules.dump()) == rules
+
+
 def test_no_file_no_system(tmp_path: Path) -> None:
     assert load_crm(tmp_path) is None
     assert load_crm(ROOT) is None  # shipped switched off

@@ -112,10 +112,8 @@ async def test_a_button_pressed_twice_by_two_people_is_one_decision_and_both_are
     assert (first.status_code, "「受領済み」として記録しました" in first.text) == (200, True)
     again = await web.post(url(handover), data={"move": "accept", "version": "1"})
     assert (again.status_code, "すでに「受領済み」として記録されています（井上" in again.text) == (200, True)
-    late = await web.post(
-        url(handover), data={"move": "reject", "version": "1", "reason": "other"}, headers={"Accept-Language": "en"}
-    )
-    assert (late.status_code, "That is not possible any more. It is “accepted” now (井上" in late.text) == (409, True)
+    late = await web.post(url(handover), data={"move": "reject", "version": "1", "reason": "other"})
+    assert (late.status_code, "この回答はできません。現在は「受領済み」です（井上" in late.text) == (409, True)
     assert status(database, handover) == "accepted"
     page = (await web.get(f"{url(handover)}?do=sql")).text
     assert "SQLの条件" in page
@@ -216,3 +214,46 @@ async def test_sales_decides_while_somebody_looks(database: Database, handover: 
     answer = await web.post(url(handover, mine or 0), data={"move": "accept", "version": "1"})
     assert (answer.status_code, "確認中に状態が変わりました" in answer.text) == (409, True)
     assert re.search(r'name="version" value="2"', answer.text)
+
+
+async def test_the_page_speaks_the_language_of_the_message_whatever_the_browser_prefers(
+    database: Database, handover: int, web: httpx.AsyncClient
+) -> None:
+    german = {"Accept-Language": "de,en;q=0.5"}
+    await web.post(url(handover), data={"move": "accept", "version": "1"}, headers=german)
+    page = (await web.get(f"{url(handover)}?do=sql", headers=german)).text
+    assert 'lang="ja"' in page
+    assert "不足: スコアが80以上（現在: 72）" in page
+    assert not re.search(r"score|missing|now:", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
+
+    def english(session: Session) -> None:
+        people = tuple(one.model_copy(update={"language": "en"}) for one in RULES.people)
+        handing.publish_sales(session, RULES.model_copy(update={"people": people}), now())
+
+    database.write_now(english)
+    page = (await web.get(f"{url(handover)}?do=sql", headers={"Accept-Language": "ja"})).text
+    assert 'lang="en"' in page
+    assert "missing: score ≥ 80 (now: 72)" in page
+    words = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    assert re.findall("[、。（）「」・：]", words) == []
+    late = await web.post(url(handover), data={"move": "won", "version": "2"})
+    assert (late.status_code, "That is not possible any more. It is “accepted” now (井上" in late.text) == (409, True)
+    forged = await web.get("/h/no-such-token", headers={"Accept-Language": "en"})
+    assert "There is no such page" in forged.text  # nobody knows whom it was for
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"move": "reject"}, "理由をお選びください"), ({"move": "pass"}, "引き継ぎ先をお選びください"),
+        ({"move": "accept", "amount": "百万"}, "金額は半角数字で"),
+        ({"move": "reject", "reason": "none-of-ours"}, "入力内容をご確認ください"),
+    ],
+)  # fmt: skip
+async def test_what_a_form_lacks_is_said_in_the_pages_language(
+    database: Database, handover: int, web: httpx.AsyncClient, said: dict[str, str], told: str
+) -> None:
+    answer = await web.post(url(handover), data={**said, "version": "1"})
+    assert (answer.status_code, told in answer.text) == (422, True)
+    assert "needs a" not in answer.text
+    assert status(database, handover) == "open"

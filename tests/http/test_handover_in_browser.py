@@ -60,7 +60,7 @@ def button(sqlite_database: Database) -> Iterator[str]:
 def test_a_sales_person_rejects_with_a_reason_then_sees_what_is_so(sqlite_database: Database, button: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_context(java_script_enabled=False, locale="ja-JP").new_page()
+        page = browser.new_context(java_script_enabled=False, locale="en-US").new_page()
         page.goto(f"{button}?do=reject")
         expect(page.get_by_role("heading", name="リードの引き渡し")).to_be_visible()
         expect(page.get_by_text("佐藤 健二・青葉精機")).to_be_visible()
