@@ -34,6 +34,14 @@ class Foretold:
     refused: Counter[str] = field(default_factory=Counter)
     """By the gate's reason."""
     postponed: Counter[str] = field(default_factory=Counter)
+    until: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    """For each reason to wait: when the first of them are asked about again, and when the last."""
+
+    def wait(self, why: str, until: datetime) -> None:
+        """One more that waits."""
+        self.postponed[why] += 1
+        first, last = self.until.get(why, (until, until))
+        self.until[why] = (min(first, until), max(last, until))
 
 
 class _Lead(NamedTuple):
@@ -75,7 +83,7 @@ def foretell(
             if answer is None:
                 found.go += 1
             elif isinstance(answer, Postponed):
-                found.postponed[answer.why] += 1
+                found.wait(answer.why, answer.until)
             else:
                 found.refused[answer.why] += 1
     return found

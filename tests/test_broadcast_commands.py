@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from textwrap import dedent
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 from typer.testing import CliRunner
 
-from mebae import cli
+from mebae import cli, wiring
 from mebae.ab import difference
 from mebae.beside import load_beside
 from mebae.broadcast_opening import request_run
@@ -139,6 +141,26 @@ def test_a_dry_run_says_who_would_get_it_and_whom_the_gate_would_refuse(project:
     assert "1 leads that were named" in named
     assert project.database.read_now(lambda session: session.exec(select(Broadcast)).all()) == []
     assert project.database.read_now(lambda session: session.exec(select(Delivery)).all()) == []
+
+
+def test_a_dry_run_at_night_says_when_the_mails_would_go(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project.folder / "scenarios" / "mailing.py").write_text(
+        "from mebae.mailing_language import *\n"
+        'mailing = Mailing(topics=[topic("newsletter", ja="お知らせ", en="News")], hours=between("08:00", "20:00"))\n'
+    )
+    project.publish()
+    hot = people(project.database, 3, score=60)
+    project.agreed(hot[:2])
+    night = datetime(2027, 4, 1, 23, 30, tzinfo=ZoneInfo("Asia/Tokyo")).astimezone(UTC)
+    monkeypatch.setattr(wiring, "world_now", lambda settings: night)
+    said = run("broadcasts", "send", "monthly-news", "--dry-run")
+    assert re.search(
+        r"2 would wait until 2027-04-02 08:0\d( to 2027-04-02 08:0\d)? \(Asia/Tokyo\): "
+        r"quiet-hours \(it is no time for mail where they are\)",
+        said,
+    )
+    assert "1 would be refused: no-consent (nobody recorded that they agreed to get mail, nor an exemption)" in said
+    assert re.search(r"0 of 3 leads would get it now, 2 later \(from 2027-04-02 08:0\d on\), 1 would be refused", run("check"))
 
 
 def test_a_send_is_recorded_once_while_temporal_is_away(project: Project) -> None:

@@ -27,7 +27,7 @@ from mebae.programs import suppressions as suppressions_program
 from mebae.programs import why as program
 from mebae.reports.finding import lead_of
 from mebae.reports.mail_standing import Rules
-from mebae.reports.mail_words import GATE, LEDGER
+from mebae.reports.mail_words import FORETOLD, GATE, LEDGER
 from mebae.reports.mails import why_mails
 from mebae.reports.mails_told import MailsReport
 from mebae.store import suppressions
@@ -209,6 +209,7 @@ def test_every_code_of_the_gate_has_words_and_every_page_code_too() -> None:
     deliveries = page.partition("## Deliveries")[2].partition("\n## ")[0]
     of_gate = set(re.findall(r"^\| (?:refused|postponed|exited)[^|]*\| `([a-z-]+)`", gate, re.MULTILINE))
     assert of_gate == set(GATE)
+    assert set(FORETOLD) == of_gate - {"exits-when", "paused"}  # of journeys only
     assert set(SUPPRESSED.values()) <= of_gate
     assert set(re.findall(r"^\| `([a-z-]+)`", deliveries, re.MULTILINE)) == set(LEDGER)
 

@@ -29,6 +29,7 @@ from mebae.mail.wiring import mail_settings
 from mebae.programs.broadcasts import written_plans
 from mebae.programs.operating import operate
 from mebae.programs.screen import local, screen
+from mebae.reports.mail_words import FORETOLD
 from mebae.settings import Settings
 from mebae.starting import find_lead
 from mebae.store.broadcast_results import open_runs
@@ -142,13 +143,25 @@ def _say(found: Foretold, plan: BroadcastPlan, settings: Settings, *, only: bool
     who = "that were named" if only else f"in {plan.segment or 'the condition'}"
     console.print(f"[bold]{plan.broadcast}[/] {escape(plan.title)}: {found.members:,} leads {who}")
     console.print(f"  {found.go:>8,} would get it{'' if plan.local_time and not only else ' at once'}")
-    for words, counts in (("would wait", found.postponed), ("would be refused", found.refused)):
-        for reason, many in _most(counts):
-            console.print(f"  {many:>8,} {words}: {escape(reason)}")
+    for reason, many in _most(found.postponed):
+        console.print(f"  {many:>8,} would wait {_until(found, reason, settings.time_zone)}: {_said(reason)}", soft_wrap=True)
+    for reason, many in _most(found.refused):
+        console.print(f"  {many:>8,} would be refused: {_said(reason)}", soft_wrap=True)
     if plan.holdout and not only:
         console.print(f"  of all of them, {plan.holdout} percent are held out and get none")
     if plan.ab is not None and not only:
         console.print(f"  {plan.ab.share} percent try {len(plan.ab.variants)} variants first")
+
+
+def _until(found: Foretold, reason: str, zone: str) -> str:
+    """Until when those wait, to the minute and in the workspace's zone."""
+    first, last = (local(moment, zone) for moment in found.until[reason])
+    return f"until {first} ({zone})" if first == last else f"until {first} to {last} ({zone})"
+
+
+def _said(reason: str) -> str:
+    """A code of the gate with its words."""
+    return escape(f"{reason} ({FORETOLD[reason]})" if reason in FORETOLD else reason)
 
 
 def _most(counts: Counter[str]) -> list[tuple[str, int]]:

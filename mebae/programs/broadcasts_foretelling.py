@@ -58,10 +58,11 @@ def _asked(database: Database, one: LoadedBroadcast, settings: Settings) -> tupl
     if members > MOST:
         return f"{members:,} leads are in it (mebae broadcasts send {one.plan.broadcast} --dry-run asks the gate)", ran
     sources = {language: source for (mail, language), source in one.sources().items() if mail == one.plan.mail}
-    return _words(database.read_now(foretold, one.plan, sources, settings)), ran
+    return _words(database.read_now(foretold, one.plan, sources, settings), settings.time_zone), ran
 
 
-def _words(found: Foretold) -> str:
+def _words(found: Foretold, zone: str) -> str:
     said = f"{found.go:,} of {found.members:,} leads would get it now"
     waiting, refused = found.postponed.total(), found.refused.total()
-    return said + (f", {waiting:,} later" if waiting else "") + (f", {refused:,} would be refused" if refused else "")
+    later = f", {waiting:,} later (from {local(min(first for first, _ in found.until.values()), zone)} on)" if waiting else ""
+    return said + later + (f", {refused:,} would be refused" if refused else "")

@@ -65,6 +65,26 @@ GATE: Mapping[str, Words] = {
 }  # fmt: skip
 """Each code of the gate."""
 
+FORETOLD: Mapping[str, str] = {
+    "erased": "they were erased",
+    "no-address": "they have no address",
+    "no-consent": "nobody recorded that they agreed to get mail, nor an exemption",
+    "consent-withdrawn": "what allowed it was withdrawn",
+    "basis-not-accepted": "what is recorded is a ground that scenarios/mailing.py does not accept",
+    "opted-out": "they unsubscribed",
+    "bounced": "mail to their addresses came back",
+    "complained": "they complained about a mail of ours as spam",
+    "suppressed": "their addresses are on the suppression list",
+    "topic-not-wanted": "they chose to get no mail of this topic",
+    "sending-paused": "all marketing mail is paused; mebae sending resume lets it go on",
+    "handover-open": "they are with sales, and marketing mail waits meanwhile",
+    "frequency-cap": "they have had as many mails as the rules allow",
+    "quiet-hours": "it is no time for mail where they are",
+    "no-business-day": "it is no business day where they are",
+    "footer-unset": "a setting is missing without which no mail shows what the law wants; mebae check names it",
+}
+"""Each code of the gate that can be said of a mail to many before there is one."""
+
 OF_AN_ERASED = Words(
     "whom the address belonged to was erased, and promised that nobody writes to it again",
     "mebae suppressions lift EMAIL, if the person asks for mail again; no form and no record of a consent lifts it",
