@@ -20,8 +20,16 @@ from mebae.store.tables import Lead
 
 READ_AT_ONCE = 1000
 
-TopicOf = Callable[[str | None], str]
-"""The mail's topic for a lead of this language."""
+class Text(NamedTuple):
+    """What a lead would read."""
+
+    topic: str
+    language: str
+    """Empty: of the text for every language."""
+
+
+TextOf = Callable[[str | None], Text]
+"""The mail's text for a lead of this language."""
 
 
 @dataclass
@@ -36,6 +44,8 @@ class Foretold:
     postponed: Counter[str] = field(default_factory=Counter)
     until: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     """For each reason to wait: when the first of them are asked about again, and when the last."""
+    readers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Those that would get it, at once or later, by their language and the text's."""
 
     def wait(self, why: str, until: datetime) -> None:
         """One more that waits."""
@@ -70,16 +80,18 @@ class _Mail(NamedTuple):
 
 
 def foretell(
-    session: Session, plan: BroadcastPlan, topic_of: TopicOf, rules: GateRules, zone: str, now: datetime
+    session: Session, plan: BroadcastPlan, text_of: TextOf, rules: GateRules, zone: str, now: datetime
 ) -> Foretold:
     """Asks the gate about every lead of the segment, a page at a time. Of those held out nothing is known yet: lots are drawn
     by the run's number."""
     found = Foretold()
     for page in _pages(session, plan, now):
         found.members += len(page)
-        asked = [(lead, _Mail(lead.id or 0, plan.broadcast, plan.mail, topic_of(lead.language))) for lead in page]
-        for facts in gather(session, asked, rules.mail, zone, now):
+        asked = [(lead, _Mail(lead.id or 0, plan.broadcast, plan.mail, text_of(lead.language).topic)) for lead in page]
+        for (lead, _), facts in zip(asked, gather(session, asked, rules.mail, zone, now), strict=True):
             answer = decide(facts, rules, now)
+            if answer is None or isinstance(answer, Postponed):
+                found.readers[lead.language or "", text_of(lead.language).language] += 1
             if answer is None:
                 found.go += 1
             elif isinstance(answer, Postponed):

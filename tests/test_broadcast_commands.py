@@ -143,6 +143,50 @@ def test_a_dry_run_says_who_would_get_it_and_whom_the_gate_would_refuse(project:
     assert project.database.read_now(lambda session: session.exec(select(Delivery)).all()) == []
 
 
+def test_a_dry_run_and_a_check_say_who_would_read_it_in_another_language(project: Project) -> None:
+    project.publish()
+    ids = people(project.database, 6, score=60)
+    project.agreed(ids[:5])
+
+    def speak(session: Session) -> None:
+        for id, language in zip(ids, ("en-GB", "en", "en", "fr", "ja", "de"), strict=True):
+            session.get_one(Lead, id).language = language
+
+    project.database.write_now(speak)
+    words = "in another language than theirs (2 en → ja, 1 en-GB → ja, 1 fr → ja)"
+    assert f"4 of them {words}" in run("broadcasts", "send", "monthly-news", "--dry-run")
+    assert f"5 of 6 leads would get it now, 4 of them {words}, 1 would be refused" in run("check")
+    (project.home / "news.en.md").write_text(MAIL)
+    assert "1 of them in another language than theirs (1 fr → ja)" in run("check")
+    (project.home / "news.md").write_text(MAIL)
+    assert "another language" not in run("check"), "a text for every language is nobody's foreign one"
+
+
+def test_a_check_says_which_mails_of_a_scenario_have_no_text_in_its_leads_language(project: Project) -> None:
+    home = project.folder / "scenarios" / "follow"
+    home.mkdir()
+    (home / "scenario.py").write_text(
+        "from mebae.authoring import *\n"
+        'scenario = Scenario("follow", title="追客", enters_on=downloaded("*"), audience=lead.score >= 50,\n'
+        '    steps=[send("thanks"), wait(days(1)), send("case"), end("done")])\n'
+    )
+    for name in ("thanks.ja.md", "case.ja.md", "thanks.en.md"):
+        (home / name).write_text(MAIL)
+    ids = people(project.database, 3, score=60)
+    people(project.database, 2)
+
+    def speak(session: Session) -> None:
+        for one in session.exec(select(Lead).where(col(Lead.id).not_in(ids[:1]))):
+            one.language = "en"
+
+    project.database.write_now(speak)
+    said = run("check", "follow")
+    assert "follow/scenario.py: 2 leads read en, and would get 1 of its 2 mails in ja: case; " in said
+    assert "a file such as case.en.md" in said
+    (home / "case.en.md").write_text(MAIL)
+    assert "leads read" not in run("check", "follow")
+
+
 def test_a_dry_run_at_night_says_when_the_mails_would_go(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     (project.folder / "scenarios" / "mailing.py").write_text(
         "from mebae.mailing_language import *\n"

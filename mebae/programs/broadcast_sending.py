@@ -16,7 +16,7 @@ from temporalio.service import RPCError
 
 from mebae import wiring
 from mebae.beside import load_beside
-from mebae.broadcast_foretelling import Foretold, foretell
+from mebae.broadcast_foretelling import Foretold, Text, foretell
 from mebae.broadcast_opening import request_run
 from mebae.broadcast_sender import start_run
 from mebae.broadcasts import BroadcastPlan
@@ -27,6 +27,7 @@ from mebae.mail.legal import lacking
 from mebae.mail.rendering import choose_language, parse_mail
 from mebae.mail.wiring import mail_settings
 from mebae.programs.broadcasts import written_plans
+from mebae.programs.languages import foreign_of, foreign_words
 from mebae.programs.operating import operate
 from mebae.programs.screen import local, screen
 from mebae.reports.mail_words import FORETOLD
@@ -121,10 +122,11 @@ def foretold(session: Session, plan: BroadcastPlan, sources: dict[str, str], set
     rules = GateRules(mail.rules, settings.calendar(), tuple(lacking(mail)))
     topics = {language: parse_mail(source, plan.broadcast).topic for language, source in sources.items()}
 
-    def topic_of(language: str | None) -> str:
-        return topics[choose_language(list(topics), language or "", mail.rules.languages)]
+    def text_of(language: str | None) -> Text:
+        chosen = choose_language(list(topics), language or "", mail.rules.languages)
+        return Text(topics[chosen], chosen)
 
-    return foretell(session, plan, topic_of, rules, settings.time_zone, wiring.world_now(settings))
+    return foretell(session, plan, text_of, rules, settings.time_zone, wiring.world_now(settings))
 
 
 def _foretold(session: Session, plan: BroadcastPlan, settings: Settings) -> Foretold:
@@ -147,6 +149,8 @@ def _say(found: Foretold, plan: BroadcastPlan, settings: Settings, *, only: bool
         console.print(f"  {many:>8,} would wait {_until(found, reason, settings.time_zone)}: {_said(reason)}", soft_wrap=True)
     for reason, many in _most(found.refused):
         console.print(f"  {many:>8,} would be refused: {_said(reason)}", soft_wrap=True)
+    if foreign := foreign_of(found.readers):
+        console.print(f"  [yellow]![/] {escape(foreign_words(foreign))}", soft_wrap=True)
     if plan.holdout and not only:
         console.print(f"  of all of them, {plan.holdout} percent are held out and get none")
     if plan.ab is not None and not only:

@@ -13,6 +13,7 @@ from mebae.errors import Problem
 from mebae.programs.broadcast_sending import foretold
 from mebae.programs.broadcasts import world_of
 from mebae.programs.foretelling import asked
+from mebae.programs.languages import foreign_of, foreign_words
 from mebae.programs.screen import local
 from mebae.pyfile import place
 from mebae.recurring import Once, words
@@ -65,4 +66,6 @@ def _words(found: Foretold, zone: str) -> str:
     said = f"{found.go:,} of {found.members:,} leads would get it now"
     waiting, refused = found.postponed.total(), found.refused.total()
     later = f", {waiting:,} later (from {local(min(first for first, _ in found.until.values()), zone)} on)" if waiting else ""
+    foreign = foreign_of(found.readers)
+    later += f", {foreign_words(foreign)}" if foreign else ""
     return said + later + (f", {refused:,} would be refused" if refused else "")

@@ -26,6 +26,7 @@ from mebae.mailing_loading import MAILING_FILE
 from mebae.programs.broadcasts_foretelling import coming
 from mebae.programs.foretelling import entering_next
 from mebae.programs.house import find_root
+from mebae.programs.languages import read_abroad
 from mebae.programs.screen import screen
 from mebae.proofing import Remark, Sheet, proof, remarks, sample_values, shared_of, sheets, with_sender
 from mebae.pyfile import place
@@ -82,7 +83,8 @@ def check(scenario: str | None, *, links: bool = False) -> bool:
         screen().print(f"[green]✓[/] {escape(line)}", soft_wrap=True)
     for line in _said(beside):
         screen().print(f"[green]✓[/] {escape(line)}")
-    for note in [*hints, *crowded_notes(loaded, beside.mailing)]:
+    abroad = read_abroad(loaded, beside.mailing, plain_settings(), root)
+    for note in [*hints, *crowded_notes(loaded, beside.mailing), *abroad]:
         part = f" [cyan]{escape(note.part)}[/]" if note.part else ""
         screen().print(f"[yellow]![/] [bold]{escape(note.file)}[/]{part}: {escape(note.message)}", soft_wrap=True)
     for line in entering_next(loaded, beside.segments or [], plain_settings(), root):
