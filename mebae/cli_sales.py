@@ -11,7 +11,10 @@ handovers = typer.Typer(help="Leads that are with sales, and what sales says of 
 calls = typer.Typer(help="Telephone calls that inside sales is to make.", invoke_without_command=True)
 
 Id = Annotated[int, typer.Argument(help="As `mebae handovers` shows it.")]
-By = Annotated[str | None, typer.Option(help="Who says so, by the id in scenarios/sales.py; else the account that runs the command.")]
+By = Annotated[
+    str | None,
+    typer.Option(help="Who says so, by the id in scenarios/sales.py or a name; else the account that runs it, if a person's."),
+]
 Note = Annotated[str, typer.Option(help="What is worth remembering. It is kept, and personal data.")]
 Why = Annotated[str, typer.Option("--reason", help="The reason's code, such as too-early.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: everything as JSON, times in UTC.")]
@@ -48,11 +51,12 @@ def open_(
     who: Annotated[str, typer.Argument(metavar="EMAIL", help="The lead's address.")],
     why: Annotated[str, typer.Option(help="Why, for sales.")] = "",
     owner: Annotated[str | None, typer.Option(help="To whom; by the rules if left out.")] = None,
+    by: By = None,
 ) -> None:
     """Gives a lead to sales by hand. One that is with sales already stays where it is."""
     from mebae.programs.handovers import open_handover
 
-    open_handover(who, why=why, owner=owner)
+    open_handover(who, why=why, owner=owner, by=by)
 
 
 @handovers.command("accept")

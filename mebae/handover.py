@@ -119,6 +119,9 @@ BY_PEOPLE = (Move.ACCEPT, Move.SQL, Move.OPPORTUNITY, Move.WON, Move.REJECT, Mov
 WITH_REASON = (Move.REJECT, Move.RETURN, Move.LOST)
 """The moves that say why, by a reason of the rules."""
 
+NOBODY = ("clock", "marketing", "command")
+"""Who is said to have made a move where it was no person, or nobody knows which."""
+
 QUALIFICATION: dict[Status, str] = {
     Status.OPEN: "mql",
     Status.ACCEPTED: "accepted",

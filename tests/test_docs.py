@@ -348,7 +348,7 @@ def test_settings_that_pages_name_exist() -> None:
 
 def codes_in_code() -> set[str]:
     """Every code that our source can give as a reason: literals in answers, refusals and HTTP errors."""
-    where = {"Refused": 0, "Exited": 0, "Postponed": 1, "HttpError": 1, "BrokenMail": 1, "Fate": 1, "refused": 0}
+    where = {"Refused": 0, "Exited": 0, "Postponed": 1, "HttpError": 1, "BrokenMail": 1, "Fate": 1, "refused": 0, "no_more": 1}
     found: set[str] = set()
     for path in [*(ROOT / "mebae").rglob("*.py"), *(ROOT / "activities").rglob("*.py"), *(ROOT / "workflows").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ from typer.testing import CliRunner
 
 from mebae import calling, cli, handing, wiring
 from mebae.handing import Why
+from mebae.mail.outgoing import MailSettings
+from mebae.mail.rendering import Sender
+from mebae.mail.sales import sales_notification
+from mebae.mail.sales_telling import brief, slack_message
 from mebae.sales import Person, SalesRules
 from mebae.settings import Settings
 from mebae.store.database import Database, lock_lead
@@ -86,6 +91,41 @@ def test_a_lead_is_given_to_sales_by_hand_and_calls_are_recorded(house: Database
     assert "call 1: talked" in run("calls", "done", "1", "--outcome", "talked", "--note", "来月再度")
     assert "no call is to be made" in run("calls")
     assert "talked" in run("calls", "--done")
+
+
+SETTINGS = MailSettings(Sender("Mebae", "mebae@example.com"), "sales@example.com", language="en")
+
+
+@pytest.mark.parametrize(
+    ("by", "ja", "en"),
+    [
+        (["--by", "inoue"], "このリードは 井上 さんが手動で引き渡しました。", "This lead was handed over by hand, by 井上."),
+        (["--by", "田中"], "このリードは 田中 さんが手動で引き渡しました。", "This lead was handed over by hand, by 田中."),
+        ([], "このリードは手動で引き渡されました。", "This lead was handed over by hand."),
+    ],
+    ids=["of the team", "somebody else", "nobody knows"],
+)
+def test_sales_is_told_who_gave_it_a_lead_by_hand_and_of_no_mql(
+    house: Database, monkeypatch: pytest.MonkeyPatch, by: list[str], ja: str, en: str
+) -> None:
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.setattr("getpass.getuser", lambda: "root")
+    said = run("handovers", "open", "lead3@aoba.example", "--why", "電話で相談", *by)
+    assert ("--by NAME says who" in said) == (not by)
+
+    def told(session: Session, language: str) -> str:
+        telling = session.exec(select(Telling).where(Telling.handover_id == 3, Telling.channel == "mail")).one()
+        found = brief(session, telling, replace(SETTINGS, language=language), wiring.world_now(Settings()))
+        assert found is not None
+        assert "MQL" not in json.dumps(slack_message(found.note), ensure_ascii=False)
+        return sales_notification(found.note).text
+
+    for language, words in (("ja", ja), ("en", en)):
+        text = house.read_now(told, language)
+        assert words in text
+        assert "シナリオ" not in text
+        assert "scenario" not in text
+        assert "MQL" not in text
 
 
 def test_outcomes_come_from_a_file_and_bad_rows_are_told_by_line(house: Database, tmp_path: Path) -> None:

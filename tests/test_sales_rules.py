@@ -15,14 +15,16 @@ from mebae.errors import ScenarioError
 from mebae.gating import GateFacts, GateRules, decide
 from mebae.handover import UNDER_WAY
 from mebae.journey import Postponed
+from mebae.loading import load_scenario
 from mebae.router import route
 from mebae.sales import Digest, Person, SalesRules, Territory
 from mebae.sales_loading import load_sales
 from mebae.store.database import Database, lock_lead
+from mebae.store.ingest import EventLog
 from mebae.store.sales import held_by_sales, rules_of
-from mebae.store.tables import Handover
+from mebae.store.tables import Handover, JourneyRow
 from mebae.timing import Calendar
-from tests.leads import NOW, Diary, publish_model
+from tests.leads import NOW, Diary, publish_model, publish_scenario
 
 ROOT = Path(__file__).parents[1]
 HOUR = timedelta(hours=1)
@@ -160,3 +162,26 @@ def test_a_mail_waits_as_long_again_as_the_lead_has_been_with_sales() -> None:
     assert asked(1) == Postponed(NOW + 4 * HOUR, "handover-open")
     assert asked(10) == Postponed(NOW + 10 * HOUR, "handover-open")
     assert asked(1000) == Postponed(NOW + 24 * HOUR, "handover-open")
+
+
+@pytest.mark.parametrize("by_hand", [True, False], ids=["given by hand", "ripe by the rules"])
+def test_who_is_given_to_sales_by_hand_does_not_enter_the_scenario_that_hands_over_mqls(sqlite_database: Database, by_hand: bool) -> None:
+    publish_scenario(sqlite_database, load_scenario(ROOT / "scenarios" / "mql_to_sales").scenario)
+    one = Diary(sqlite_database).is_someone()
+
+    def ripens(session: Session) -> None:
+        locked = lock_lead(session, one)
+        assert locked is not None
+        if by_hand:
+            handing.open_or_join(session, locked, handing.Why("command:1", "command"), NOW, "Asia/Tokyo", Calendar())
+        else:
+            log = EventLog(NOW)
+            log.add(locked, "ripe", "Qualified", {"qualification": "mql", "from": "none"})
+            log.write(session)
+            locked.qualification = "mql"
+
+    sqlite_database.write_now(ripens)
+    sqlite_database.write_now(lambda session: route(session, now=NOW, zone="Asia/Tokyo"))
+    rows = sqlite_database.read_now(lambda session: session.exec(select(JourneyRow)).all())
+    entered = [(row.status, row.reason) for row in rows if row.scenario == "mql-to-sales"]
+    assert entered == ([("refused", "audience")] if by_hand else [("starting", None)])

@@ -26,7 +26,7 @@ from mebae import calling, handing
 from mebae.clock import WorldClock
 from mebae.errors import BadInput, DatabaseUnavailable, NotFound
 from mebae.handing import Decision, Outdated
-from mebae.handover import BY_PEOPLE, CLOSED, WITH_REASON, IllegalMove, Move, Status, possible
+from mebae.handover import BY_PEOPLE, CLOSED, NOBODY, WITH_REASON, IllegalMove, Move, Status, possible
 from mebae.http.body import HttpError
 from mebae.http.fields import Refused, read_fields
 from mebae.http.handover_words import WORDS, Words
@@ -169,7 +169,7 @@ class HandoverPages:
     def _line(self, event: HandoverEvent, seen: _Seen, words: Words) -> str:
         said = words.happened.get(event.move, event.move)
         to = f" → {self._person(seen, event.owner)}" if event.move == Move.PASS else ""
-        return said + to + (words.brackets.format(self._person(seen, event.by)) if event.by not in ("clock", "marketing") else "")
+        return said + to + (words.brackets.format(self._person(seen, event.by)) if event.by not in NOBODY else "")
 
     def _stands(self, seen: _Seen, text: str, words: Words) -> str:
         last = next((one for one in reversed(seen.history) if one.move in set(Move)), None)

@@ -83,6 +83,8 @@ class SalesNote:
     """Of a call: what to say and ask."""
     notice: str = ""
     """By when something is expected, in a line."""
+    origin: str = ""
+    """Who asked for it, in a sentence. Empty: the scenario did."""
     buttons: tuple[tuple[str, str], ...] = ()
     """What can be pressed: words and address, the likeliest first."""
 
@@ -144,7 +146,7 @@ def sales_notification(note: SalesNote) -> Rendered:
                 *([(words["colleagues"], [("", _flat(one)) for one in note.colleagues], "")] if note.colleagues else []),
                 (words["sent"], [(_time(time, zone), _flat(mail)) for time, mail in note.mails], words["no_sent"]),
             ],
-            "note": words["note"].format(scenario=_flat(note.scenario)),
+            "note": _flat(note.origin) or words["note"].format(scenario=_flat(note.scenario)),
         },
         "sales notification",
     )  # fmt: skip

@@ -12,18 +12,19 @@ from datetime import datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from mebae.errors import NotFound
-from mebae.handover import Move, Status, possible
+from mebae.handover import NOBODY, QUALIFICATION, Move, Status, possible
 from mebae.mail.composing import note_on
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.sales import SalesNote, reason_lines, standing_words, who_words
-from mebae.sales import Person
+from mebae.sales import Person, SalesRules
 from mebae.store.companies import colleagues
 from mebae.store.graphs import newest
 from mebae.store.sales import rules_of
-from mebae.store.tables import Call, Handover, Lead, Telling
+from mebae.store.scoring import NOT_QUALIFIED
+from mebae.store.tables import Call, Handover, HandoverEvent, Lead, Telling
 from mebae.tokens import Kind
 
 COLLEAGUES = 8
@@ -39,6 +40,8 @@ _HEADLINES = {
         "judge": "{at} までに、SQLかどうかをご判定ください。", "owner": "担当: {owner}",
         "due": "{at} までにお願いします。", "command": "ご回答はコマンドでもできます: mebae handovers accept {id}",
         "called": "結果はコマンドでご記録ください: mebae calls done {id} --outcome talked",
+        "by-rule": "MQLになったため、自動でお引き渡ししました。", "by-hand": "このリードは手動で引き渡されました。",
+        "by-person": "このリードは {who} さんが手動で引き渡しました。", "by-itself": "Mebaeからの自動通知です。",
     },
     "en": {
         "opened": "A lead for you", "reminder": "Reminder: a lead is waiting for you",
@@ -47,6 +50,8 @@ _HEADLINES = {
         "respond": "Please accept, reject or return it by {at}.", "judge": "Please judge whether it is an SQL by {at}.",
         "owner": "Owner: {owner}", "due": "Please call by {at}.", "command": "You can also answer by command: mebae handovers accept {id}",
         "called": "Record what came of it: mebae calls done {id} --outcome talked",
+        "by-rule": "Handed over by itself, as the lead became an MQL.", "by-hand": "This lead was handed over by hand.",
+        "by-person": "This lead was handed over by hand, by {who}.", "by-itself": "Sent by Mebae.",
     },
 }  # fmt: skip
 MOVES = {
@@ -88,9 +93,13 @@ def brief(session: Session, telling: Telling, settings: MailSettings, now: datet
     message = f"{words[telling.what]}（{about.why}）" if language == "ja" and about.why else words[telling.what]
     message = f"{message}: {about.why}" if language == "en" and about.why else message
     scenario = _title(session, about.scope)
+    origin = "" if about.scope else _origin(session, handover, rules, words)
     note = note_on(session, lead, settings, message=message, scenario=scenario, language=language, now=now)
     others = tuple(_colleague(one, language) for one in colleagues(session, lead)[:COLLEAGUES])
-    note = replace(note, colleagues=others)
+    note = replace(note, colleagues=others, origin=origin)
+    if handover is not None and handover.was in NOT_QUALIFIED and lead.qualification == QUALIFICATION[Status.OPEN]:
+        # It is one because it was handed over: no rule says that it is ripe, and sales is not told so.
+        note = replace(note, lead={**note.lead, "qualification": "none"})
     if call is not None:
         due = _at(call.due_at, settings.zone)
         note = replace(note, script=call.script, notice=f"{words['due'].format(at=due)} {words['called'].format(id=call.id)}")
@@ -100,6 +109,21 @@ def brief(session: Session, telling: Telling, settings: MailSettings, now: datet
             buttons=_buttons(handover, telling, settings, language, now),
         )  # fmt: skip
     return Brief(person, person.email or settings.sales_email, note)
+
+
+def _origin(session: Session, handover: Handover | None, rules: SalesRules, words: dict[str, str]) -> str:
+    """Who asked for what no scenario did."""
+    query = select(HandoverEvent).where(HandoverEvent.move == "open")
+    opened = session.exec(query.where(HandoverEvent.handover_id == handover.id)).first() if handover is not None else None
+    match opened:
+        case HandoverEvent(how="rule"):
+            return words["by-rule"]
+        case HandoverEvent(how="command", by=by) if by in NOBODY:
+            return words["by-hand"]
+        case HandoverEvent(how="command", by=by):
+            return words["by-person"].format(who=rules.somebody(by).name or by)
+        case _:
+            return words["by-itself"]
 
 
 def spoken(language: str) -> Literal["ja", "en"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +26,14 @@ from mebae.starting import find_lead
 from mebae.store.database import Database, lock_lead
 from mebae.store.tables import Handover, HandoverEvent, Lead
 
+try:
+    import pwd
+except ImportError:  # Windows
+    pwd = None  # type: ignore[assignment]
+
 T = TypeVar("T")
+PEOPLES = 500
+"""The first number of an account that is a person's, on any system (macOS 501, Linux 1000)."""
 
 
 def list_handovers(*, status: str | None, owner: str | None, overdue: bool, limit: int, as_json: bool) -> None:
@@ -69,7 +77,8 @@ def show_handover(id: int, *, as_json: bool) -> None:
     console = screen()
     console.print(f"[bold]Hand-over {row.id}[/] {escape(lead.name or lead.email or '')} · {row.status} · {escape(row.owner)}")
     reasons = ", ".join(f"{one['rule']} {one['points']:g}" for one in row.reasons)
-    console.print(escape(f"{row.why or 'became an MQL'}; score {row.score}" + (f": {reasons}" if reasons else "")))
+    opened = "became an MQL" if any(one.move == "open" and one.how == "rule" for one in history) else "handed over without a word of why"
+    console.print(escape(f"{row.why or opened}; score {row.score}" + (f": {reasons}" if reasons else "")))
     table = _table("at", "what", "by", "how", "reason", "note")
     for one in history:
         cells = (local(one.at, settings.time_zone), one.move, one.by, one.how, one.reason or "", one.note)
@@ -77,7 +86,7 @@ def show_handover(id: int, *, as_json: bool) -> None:
     console.print(table)
 
 
-def open_handover(email: str, *, why: str, owner: str | None) -> None:
+def open_handover(email: str, *, why: str, owner: str | None, by: str | None) -> None:
     """Gives a lead to sales by hand."""
 
     def write(session: Session, settings: Settings) -> Handover:
@@ -86,7 +95,7 @@ def open_handover(email: str, *, why: str, owner: str | None) -> None:
         assert lead is not None
         now = wiring.world_now(settings)
         cause = f"command:{lead.id}:{now.isoformat()}"
-        wanted = Why(cause, "command", by=_me(), message=why, owner=owner)
+        wanted = Why(cause, "command", by=by or _me(), message=why, owner=owner)
         return handing.open_or_join(session, lead, wanted, now, settings.time_zone, settings.calendar())
 
     row = _write(write)
@@ -174,11 +183,16 @@ def _due(line: Line, settings: Settings) -> str:
 
 
 def _me() -> str:
-    """Who runs the command, by the name of the account: no address, and better than nobody."""
+    """Who runs the command, by the name of the account: no address, and better than nobody. `sudo` tells who called it; an account
+    that is nobody's (root, a service's) is not taken for a person."""
     try:
-        return getpass.getuser()
+        name = os.environ.get("SUDO_USER") or getpass.getuser()
+        person = name != "root" and (pwd is None or pwd.getpwnam(name).pw_uid >= PEOPLES)
     except (KeyError, OSError):
-        return "command"
+        person = False
+    if not person:
+        screen().print("[yellow]●[/] nobody knows who says this: it is kept as “command”; --by NAME says who", soft_wrap=True)
+    return name if person else "command"
 
 
 def _table(*names: str) -> Table:

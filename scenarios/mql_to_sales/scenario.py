@@ -1,4 +1,4 @@
-"""Gives every new MQL to sales on the next business morning; one that another scenario has handed over already is not told twice."""
+"""Gives every new MQL to sales on the next business morning; one that a person or another scenario has just handed over is there."""
 
 from mebae.authoring import *
 
@@ -6,6 +6,7 @@ scenario = Scenario(
     "mql-to-sales",
     title="MQLを営業へ",
     enters_on=qualified("mql"),
+    audience=did_not(handed_over(), within=days(1)),  # being handed over makes an MQL too
     re_enter="always",  # whoever comes back from sales and ripens again is handed over again
     exits_when=lead.qualification != "mql",
     steps=[
