@@ -223,7 +223,7 @@ class MailActivities:
         answer = self._ask(session, place, row, "data", now)
         if answer is not None:
             return self._closed(session, place, request, row, answer, now)
-        store_links(session, composed.links)
+        store_links(session, composed.links, dict.fromkeys(composed.own, claimed.delivery))
         if self._pace is not None:
             self._pace.charge(session)
         session.flush()

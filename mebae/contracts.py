@@ -7,6 +7,7 @@ data: Temporal keeps it for ever and in the clear (DESIGN §6).
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import datetime
 from typing import Any, Literal
 
@@ -226,10 +227,28 @@ def fairness_of(email: str | None) -> str:
     return f"domain-{hashlib.sha256(domain.encode()).digest()[0]:02x}" if domain else ""
 
 
+_WIPED = re.compile(r"erased:([0-9a-f]{12})")
+
+
 def workflow_id(scenario: str, lead: int, key: str) -> str:
     """`journey/<scenario>/<lead>[/<hash of key>]`: the key may be personal, so only its hash stands in Temporal."""
-    tail = f"/{hashlib.sha256(key.encode()).hexdigest()[:12]}" if key else ""
-    return f"journey/{scenario}/{lead}{tail}"
+    return f"journey/{scenario}/{lead}" + (f"/{_hash_of(key)}" if key else "")
+
+
+def wiped_key(key: str) -> str:
+    """What stands in a key's place when its lead is erased: the workflow is called the same.
+
+    >>> wiped_key("sato@aoba.example")
+    'erased:ccccdb1e963f'
+    >>> workflow_id("s", 7, "sato@aoba.example") == workflow_id("s", 7, wiped_key("sato@aoba.example"))
+    True
+    """
+    return f"erased:{_hash_of(key)}"
+
+
+def _hash_of(key: str) -> str:
+    wiped = _WIPED.fullmatch(key)
+    return wiped[1] if wiped is not None else hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
 def broadcast_workflow_id(broadcast: str, run: int) -> str:

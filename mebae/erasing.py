@@ -16,6 +16,7 @@ from sqlalchemy import String, Table, case, cast, column, delete, func, null, up
 from sqlalchemy import select as columns
 from sqlmodel import Session, SQLModel, col, select
 
+from mebae.contracts import wiped_key
 from mebae.handing import Decision, decide, under_way
 from mebae.handover import Move
 from mebae.journey import CLOSED
@@ -67,6 +68,7 @@ _NOT_OF_A_CRM = case((column("cause", String).like("crm:%"), null()), else_=colu
 
 BY_ANOTHER: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "mail_actions": ("delivery_id", "deliveries", {"client": "", "agent": ""}),
+    "links": ("delivery_id", "deliveries", {"url": ""}),
     "handover_events": ("handover_id", "handovers", {"note": "", "cause": _NOT_OF_A_CRM}),
 }
 """Tables that hold the number of a delivery or hand-over instead: its column, the table that it is of, and the same again."""
@@ -105,6 +107,7 @@ def erase_lead(session: Session, lead_id: int, now: datetime, at: Setting) -> Er
     visitors = columns(col(Visitor.anonymous_id)).where(col(Visitor.lead_id) == lead_id)
     session.execute(delete(VisitorEvent).where(col(VisitorEvent.anonymous_id).in_(visitors)))
     done.journeys = _end_journeys(session, lead, now)
+    _forget_keys(session, lead)
     for name, becomes in WHAT_BECOMES.items():
         table = SQLModel.metadata.tables[name]
         _wipe(session, table, table.c.lead_id == lead_id, becomes)
@@ -175,6 +178,13 @@ def _end_journeys(session: Session, lead: Lead, now: datetime) -> list[int]:
         row.reason, row.ended_at, row.deadline, row.waiting_for = "erased", now, None, None
     session.flush()
     return entries
+
+
+def _forget_keys(session: Session, lead: Lead) -> None:
+    """What the scenarios' keys were, which may be a name or an address; their hashes stay, by which the workflows are called."""
+    for row in session.exec(select(JourneyRow).where(JourneyRow.lead_id == lead.id, JourneyRow.key != "")):
+        row.key = wiped_key(row.key)
+    session.flush()
 
 
 def newest_request(session: Session) -> int:

@@ -33,6 +33,7 @@ from mebae.store.tables import (
     IntakeRow,
     JourneyRow,
     Lead,
+    Link,
     MailAction,
     MailReport,
     Nudge,
@@ -95,7 +96,7 @@ def known_everywhere(database: Database) -> int:
         event = session.exec(select(Event.id).where(Event.lead_id == lead, Event.name == "Content Downloaded")).one()
         row = JourneyRow(
             cause="event:1:follow", scenario="follow", version="v", lead_id=lead, status="resting", entry_event_id=event,
-            step="thanks/wait", entered_at=NOW - DAY, listening=[{"id": "x", "after": 0}],
+            step="thanks/wait", entered_at=NOW - DAY, listening=[{"id": "x", "after": 0}], key="霧島の予約",
         )  # fmt: skip
         session.add(row)
         session.flush()
@@ -108,6 +109,8 @@ def known_everywhere(database: Database) -> int:
         assert sent.id is not None
         session.add_all([
             MailAction(delivery_id=sent.id, kind="open", client="hash-of-203.0.113.77", at=NOW),
+            Link(id=1, url=f"https://example.com/form?email={YUKI}", delivery_id=sent.id),
+            Link(id=2, url="https://example.com/paper"),
             MailReport(cause="r1", delivery_id=sent.id, lead_id=lead, kind="bounce-soft", raw=f"To: {YUKI}".encode(), at=NOW),
             SegmentMember(segment="hot", lead_id=lead, since=NOW),
             TopicChoice(lead_id=lead, topic="product", wanted=False, at=NOW),
@@ -150,6 +153,30 @@ def test_nothing_of_an_erased_lead_is_left_in_the_database(database: Database) -
     assert [word for word in PERSONAL if word in left] == []
     assert len(done.journeys) == 1
     assert "someone@else.example" in left  # nobody else's data goes
+    assert "https://example.com/paper" in left
+
+
+def test_a_journey_that_an_erasure_ends_is_told_so_although_its_key_is_gone(database: Database) -> None:
+    """The key is part of its workflow's id, as a hash: that stays."""
+    lead = known_everywhere(database)
+
+    def id_of(session: Session) -> str:
+        row = session.exec(select(JourneyRow)).one()
+        return contracts.workflow_id(row.scenario, row.lead_id, row.key)
+
+    before = database.read_now(id_of)
+    database.write_now(erase_lead, lead, NOW, AT)
+    assert database.read_now(id_of) == before
+    assert before.count("/") == 3
+    assert "霧島" not in before
+
+
+@pytest.mark.parametrize("key", ["whitepaper-1", "erased:", "erased:霧島", "erased:0123456789abcdef"])
+def test_no_key_that_only_looks_like_an_erased_one_stands_in_a_workflow_id(key: str) -> None:
+    wiped = contracts.wiped_key(key)
+    assert contracts.workflow_id("s", 1, wiped) == contracts.workflow_id("s", 1, key)
+    assert contracts.wiped_key(wiped) == wiped
+    assert key.removeprefix("erased:") not in contracts.workflow_id("s", 1, key) or key == "erased:"
 
 
 def test_an_erased_address_gets_no_mail_also_when_it_comes_in_again(database: Database) -> None:

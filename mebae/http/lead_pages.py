@@ -218,7 +218,7 @@ class LeadPages:
             language = (await self._look(numbers[0], request)).language
             found = await self._database.read(mail_again, numbers[0], self._settings, now)
             if found is not None:
-                await self._database.write(store_links, found.links)
+                await self._database.write(store_links, found.links, found.own)
         except DatabaseUnavailable:
             return later_page(language)
         except MailInvalid as error:

@@ -19,7 +19,7 @@ from ipaddress import ip_address, ip_network
 import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from mebae.clock import WorldClock
 from mebae.errors import DatabaseUnavailable
@@ -29,7 +29,7 @@ from mebae.machines import Machines, known_machines
 from mebae.mail.tracking import is_trackable, location
 from mebae.store.action_writer import ActionWriter
 from mebae.store.database import Database
-from mebae.store.links import target
+from mebae.store.links import is_own, target
 from mebae.store.mail_actions import NewAction
 from mebae.store.tables import Link
 from mebae.tokens import Kind, Tokens
@@ -57,7 +57,8 @@ class Links:
         self._warming: asyncio.Task[None] | None = None
 
     async def find(self, number: int) -> str | None:
-        """Where it leads; None if there is no such link. `DatabaseUnavailable` if only the database could say."""
+        """Where it leads; empty if its lead was erased, None if there is no such link. `DatabaseUnavailable` if only the database
+        could say: it alone knows those that hold values of a lead, so that none outlives an erasure here."""
         if time.monotonic() >= self._warm_at:
             self._warm_at = time.monotonic() + WARMED_EVERY
             self._warming = asyncio.create_task(self._warm())
@@ -65,8 +66,8 @@ class Links:
         if known is not None:
             self._known.move_to_end(number)
             return known
-        url = await self._database.read(target, number)
-        if url is not None:
+        url, own = await self._database.read(_target, number)
+        if url is not None and not own:
             self._remember(number, url)
         return url
 
@@ -118,6 +119,8 @@ class Tracker:
         except DatabaseUnavailable:
             log.warning("tracking.link_not_found", why="the database is away", delivery=delivery)
             return later_page(language)
+        if url == "":
+            return unknown_page(language)
         if url is None or not is_trackable(url):
             log.error("tracking.no_such_link", delivery=delivery, cure="its mail was sent without storing its links")
             return unknown_page(language)
@@ -170,4 +173,9 @@ class Tracker:
 
 
 def _some_links(session: Session, most: int) -> list[tuple[int, str]]:
-    return [(id, url) for id, url in session.exec(select(Link.id, Link.url).limit(max(most, 0)))]
+    everybodys = select(Link.id, Link.url).where(col(Link.delivery_id).is_(None))
+    return [(id, url) for id, url in session.exec(everybodys.limit(max(most, 0)))]
+
+
+def _target(session: Session, number: int) -> tuple[str | None, bool]:
+    return target(session, number), is_own(session, number)

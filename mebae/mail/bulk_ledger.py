@@ -262,10 +262,12 @@ class BulkLedger:
         stands |= refused
         going = {row.id for _, row in may}
         links: dict[int, str] = {}
+        own: dict[int, int] = {}
         for ask, _, row in open_:
             if row.id in going:
                 links |= ask.composed.links
-        store_links(session, links)
+                own |= dict.fromkeys(ask.composed.own, row.id)
+        store_links(session, links, own)
         entered = ledger.enter_data(session, [(row.id, row.attempt) for _, row in may], now)
         return stands | {row.id: None if row.id in entered else Stand(row.lead_id, SUPERSEDED) for _, row in may}
 

@@ -35,7 +35,7 @@ from mebae.mail.return_addresses import bounce_address
 from mebae.mail.sales import SalesNote, SalesScore, event_line, sales_notification
 from mebae.mail.shared import with_blocks_shown
 from mebae.mail.standard_headers import automatic, check_aligned
-from mebae.mail.tracking import MailLinks, links_of
+from mebae.mail.tracking import MailLinks, links_of, own_words
 from mebae.mailing import LANGUAGES
 from mebae.resting import Place
 from mebae.scoring import Reason, is_human
@@ -90,6 +90,8 @@ class Composed:
     forms: tuple[str, ...]
     links: Mapping[int, str] = field(default_factory=dict)
     """What must stand in the table of links before the message is out."""
+    own: frozenset[int] = frozenset()
+    """Of these, the ones that hold values of the lead (`MailLinks.own`)."""
 
 
 ADDRESS_CHANGED = "address-changed"
@@ -290,7 +292,7 @@ def compose(letter: Letter, settings: MailSettings) -> Composed:
     if isinstance(letter.content, SalesNote):
         rendered = sales_notification(letter.content)
     else:
-        links = links_of(settings, letter.delivery, letter.date)
+        links = links_of(settings, letter.delivery, letter.date, own_words(letter.content.values), letter.content.source)
         tracking = Tracking(links.link, links.pixel, links.trap) if links is not None else None
         rendered = rendered_for(letter.content, settings, links, tracking)
         if not settings.rules.is_transactional(rendered.topic):
@@ -309,7 +311,9 @@ def compose(letter: Letter, settings: MailSettings) -> Composed:
     if settings.signer is not None:
         message = settings.signer.sign(message)
     sender = _envelope_from(settings, letter.delivery, letter.date)
-    return Composed(sender, letter.to, message, rendered.forms, links.links if links is not None else {})
+    if links is None:
+        return Composed(sender, letter.to, message, rendered.forms)
+    return Composed(sender, letter.to, message, rendered.forms, links.links, frozenset(links.own))
 
 
 def rendered_for(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import quote, unquote_plus, urlsplit
 
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.return_addresses import unsubscribe_mailto, unsubscribe_subject_mailto
@@ -38,10 +40,15 @@ class MailLinks:
     (['https://example.com/paper'], 'tel:0312345678')
     """
 
-    def __init__(self, settings: MailSettings, tokens: Tokens, delivery: int, now: datetime) -> None:
+    def __init__(
+        self, settings: MailSettings, tokens: Tokens, delivery: int, now: datetime, words: Collection[str] = (), written: str = ""
+    ) -> None:
         self._settings, self._tokens, self._delivery, self._now = settings, tokens, delivery, now
+        self._words, self._written = words, written
         self.links: dict[int, str] = {}
         """What was tracked so far, by the links' numbers."""
+        self.own: set[int] = set()
+        """Of these, the ones that hold values of the lead: they are this delivery's alone, and go when the lead is erased."""
 
     def link(self, url: str) -> str:
         """The tracked address for a link of the mail; the link itself where it cannot be tracked.
@@ -51,7 +58,11 @@ class MailLinks:
         """
         if not is_trackable(url) or self._is_ours(url):
             return url
-        number = link_id(url)
+        if self._is_own(url):
+            number = link_id(f"{self._delivery} {url}")  # no address holds a space
+            self.own.add(number)
+        else:
+            number = link_id(url)
         self.links[number] = url
         return self._at(CLICK, Kind.CLICK, number)
 
@@ -94,17 +105,69 @@ class MailLinks:
     def _at(self, path: str, kind: Kind, *numbers: int) -> str:
         return self._settings.public_url + path + self._tokens.sign(kind, self._delivery, *numbers, now=self._now)
 
+    def _is_own(self, url: str) -> bool:
+        """Whether it was filled with something of the lead. What its author wrote out was not, whatever it happens to hold."""
+        if not self._words or url in self._written:
+            return False
+        plain = unquote_plus(url).casefold()
+        return any(word in plain for word in self._words)
+
     def _is_ours(self, url: str) -> bool:
         home = self._settings.public_url
         return url.startswith(home) and url[len(home) :].startswith(_OURS)
 
 
-def links_of(settings: MailSettings, delivery: int, now: datetime) -> MailLinks | None:
+def links_of(
+    settings: MailSettings, delivery: int, now: datetime, words: Collection[str] = (), written: str = ""
+) -> MailLinks | None:
     """The addresses for one delivery's mail; None where no key or no public address is set (`MEBAE_TOKEN_KEYS`,
-    `MEBAE_PUBLIC_URL`): then nothing can be tracked, and nobody can unsubscribe by a link."""
+    `MEBAE_PUBLIC_URL`): then nothing can be tracked, and nobody can unsubscribe by a link.
+
+    `words`: of the lead (`own_words`); `written`: the mail's source.
+    """
     if settings.tokens is None or not settings.public_url:
         return None
-    return MailLinks(settings, settings.tokens, delivery, now)
+    return MailLinks(settings, settings.tokens, delivery, now, words, written)
+
+
+_NOBODYS = frozenset(
+    {
+        "id", "title", "industry", "company_size", "language", "time_zone", "score", "stage", "qualification", "tags", "rank",
+        "industry_group", "topics", "excluded", "created_at", "active_at", "contacted_at", "first_source", "first_campaign",
+        "last_source", "last_campaign",
+    }
+)  # fmt: skip
+"""What a mail may say of a lead, and what says of many the same."""
+
+
+def own_words(values: Mapping[str, Any]) -> frozenset[str]:
+    """What in a link's address would tell of this lead: address, name, number, what else is known of it alone, its firm, and what
+    the event said that started its journey. From the values that its mail is filled with; in small letters.
+
+    >>> sorted(own_words({"lead": {"email": "Sato@aoba.example", "name": "佐藤 健二", "industry": "製造"}, "entry": {"seat": "A-12"}}))
+    ['a-12', 'sato@aoba.example', '佐藤', '佐藤 健二', '健二']
+    """
+    lead, firm = values.get("lead") or {}, values.get("company") or {}
+    found = [value for name, value in lead.items() if name not in _NOBODYS]
+    found += [*str(lead.get("name") or "").split(), firm.get("name"), firm.get("domain"), values.get("entry")]
+    return frozenset(_words(found))
+
+
+def _words(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            word = value.strip().casefold()
+            if len(word) >= 2:
+                yield word
+        case bool():
+            pass
+        case int() | float() if abs(value) >= 100:
+            yield str(value)
+        case list() | tuple():
+            for one in value:
+                yield from _words(one)
+        case dict():
+            yield from _words(list(value.values()))
 
 
 def link_id(url: str) -> int:

@@ -171,7 +171,7 @@ class SendAgain:
             if row.attempt == claimed.attempt and row.status == DeliveryStatus.CLAIMED:
                 row.status = DeliveryStatus.UNKNOWN
             return _turned_away(answer)
-        store_links(session, mail.links)
+        store_links(session, mail.links, dict.fromkeys(mail.own, claimed.delivery))
         session.flush()
         if ledger.enter_data(session, [(claimed.delivery, claimed.attempt)], now):
             return None

@@ -13,7 +13,7 @@ from mebae.mail.links import Tracking
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.plain import as_page
 from mebae.mail.publishing import shared_texts
-from mebae.mail.tracking import links_of
+from mebae.mail.tracking import links_of, own_words
 from mebae.store.graphs import graph_of
 from mebae.store.tables import Broadcast, Company, Delivery, Event, JourneyRow, Lead, MailText
 from mebae.words import DeliveryKind
@@ -25,6 +25,8 @@ class Again(NamedTuple):
     html: str
     links: Mapping[int, str]
     """What must stand in the table of links. It mostly does since the mail went out, unless the lead is another today."""
+    own: Mapping[int, int] = {}
+    """Of these, the ones that hold values of the lead, each with the delivery."""
 
 
 def mail_again(session: Session, delivery_id: int, settings: MailSettings, now: datetime) -> Again | None:
@@ -45,12 +47,12 @@ def mail_again(session: Session, delivery_id: int, settings: MailSettings, now: 
         delivery_id, delivery.message_id, settings, entry=entry, scope=(delivery.scope, title), headers=(), now=now,
     )  # fmt: skip
     assert isinstance(letter.content, MailContent)
-    links = links_of(settings, delivery_id, now)
+    links = links_of(settings, delivery_id, now, own_words(letter.content.values), letter.content.source)
     # No image of one dot: who reads the page has opened the mail before, or a scanner has.
     tracking = Tracking(links.link, trap=links.trap) if links is not None else None
     rendered = rendered_for(letter.content, settings, links, tracking, view_url=None)  # it is there already
     html = rendered.html or as_page(rendered.text, rendered.subject, delivery.language or lead.language)
-    return Again(html, links.links if links is not None else {})
+    return Again(html, links.links, dict.fromkeys(links.own, delivery_id)) if links is not None else Again(html, {})
 
 
 def _sent_by(session: Session, delivery: Delivery) -> tuple[str, Mapping[str, Any]]:

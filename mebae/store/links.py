@@ -20,11 +20,12 @@ _lock = threading.Lock()
 _stored: weakref.WeakKeyDictionary[Pool, OrderedDict[int, None]] = weakref.WeakKeyDictionary()
 
 
-def store_links(session: Session, links: Mapping[int, str]) -> None:
+def store_links(session: Session, links: Mapping[int, str], own: Mapping[int, int] | None = None) -> None:
     """Stores what `MailLinks.links` holds, once. Call it in a transaction that is committed before the mail is out.
 
-    What this process has stored before costs no statement.
+    What this process has stored before costs no statement. `own`: of the links that are one delivery's alone (`MailLinks.own`), which.
     """
+    own = own or {}
     engine = session.get_bind().engine
     with _lock:
         known = _stored.setdefault(engine.pool, OrderedDict())
@@ -33,18 +34,24 @@ def store_links(session: Session, links: Mapping[int, str]) -> None:
         return
     insert = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
     statement = insert(Link).on_conflict_do_nothing(index_elements=["id"])
-    session.execute(statement, [{"id": number, "url": links[number]} for number in fresh])
+    session.execute(statement, [{"id": number, "url": links[number], "delivery_id": own.get(number)} for number in fresh])
 
     @event.listens_for(session, "after_commit", once=True)
     def _remember(_session: Session) -> None:
         # Only now: had the transaction failed, the next mail with these links would go out without them.
         with _lock:
-            known.update(dict.fromkeys(fresh))
+            known.update(dict.fromkeys(number for number in fresh if number not in own))  # those come once
             while len(known) > REMEMBERED:
                 known.popitem(last=False)
 
 
 def target(session: Session, number: int) -> str | None:
-    """Where a link leads; None if there is no such link."""
+    """Where a link leads; empty if its lead was erased, None if there is no such link."""
     link = session.get(Link, number)
     return link.url if link is not None else None
+
+
+def is_own(session: Session, number: int) -> bool:
+    """Whether it is one delivery's alone, and so holds values of a lead."""
+    link = session.get(Link, number)
+    return link is not None and link.delivery_id is not None

@@ -135,10 +135,18 @@ class Link(SQLModel, table=True):
     """Where a tracked link leads. The redirect looks it up here, and never reads a target from an address (no open redirect)."""
 
     __tablename__ = "links"
+    __table_args__ = (
+        Index(
+            "ix_links_delivery", "delivery_id",
+            sqlite_where=text("delivery_id IS NOT NULL"), postgresql_where=text("delivery_id IS NOT NULL"),
+        ),
+    )  # fmt: skip
 
     id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    """Of the address itself: the first 63 bits of its SHA-256."""
+    """Of the address itself, or of the delivery and the address: the first 63 bits of its SHA-256."""
     url: str = Field(sa_column=Column(Text, nullable=False))
+    delivery_id: int | None = Field(default=None, sa_type=BigId)
+    """Of a link that holds values of its lead: it is in this mail alone. Empty after an erasure."""
 
 
 class MailAction(SQLModel, table=True):

@@ -13,11 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlmodel import Session, select
 
+from mebae.erasing import erase_lead
 from mebae.errors import DatabaseUnavailable
 from mebae.mail.tracking import link_id
+from mebae.resting import Setting
 from mebae.store.database import Database
+from mebae.store.links import store_links
 from mebae.store.mail_actions import forget_clients
 from mebae.store.tables import Lead, Link, MailAction
+from mebae.timing import Calendar
 from mebae.tokens import Kind
 from tests.http.mail_site import CHROME, LINKS, SENT, TOKENS, MailSite
 
@@ -223,6 +227,20 @@ def test_what_is_written_behind_a_good_token_changes_nothing(sqlite_site: MailSi
 def test_a_signed_link_that_was_never_stored_leads_nowhere(sqlite_site: MailSite) -> None:
     mail = sqlite_site.send()
     assert sqlite_site.visit(mail.links.link("https://example.com/never-stored")).status_code == 404
+
+
+def test_a_link_of_an_erased_lead_leads_nowhere_at_once(sqlite_site: MailSite) -> None:
+    """It held what the lead is called: the server does not know it by heart, whoever clicked it before."""
+    site = sqlite_site
+    mail = site.send()
+    store = {5: "https://example.com/form?email=sato@aoba.example"}
+    site.database.write_now(store_links, store, {5: mail.delivery})
+    click = f"http://mail.example/t/c/{TOKENS.sign(Kind.CLICK, mail.delivery, 5, now=SENT)}"
+    assert site.visit(click).headers["location"] == store[5]
+    site.visit(mail.hrefs[0])  # the server learns all that it may know by heart
+    site.database.write_now(erase_lead, mail.lead, SENT, Setting("Asia/Tokyo", Calendar()))
+    assert site.visit(click).status_code == 404
+    assert site.visit(mail.hrefs[0]).status_code == 302
 
 
 def test_a_stored_target_that_is_no_web_address_is_not_gone_to(sqlite_site: MailSite) -> None:

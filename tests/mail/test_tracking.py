@@ -16,7 +16,7 @@ from mebae.mail import return_addresses
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.rendering import Sender
 from mebae.mail.return_addresses import ReturnAddress
-from mebae.mail.tracking import MailLinks, is_trackable, link_id, links_of, location
+from mebae.mail.tracking import MailLinks, is_trackable, link_id, links_of, location, own_words
 from mebae.store.database import Database
 from mebae.store.links import store_links, target
 from mebae.store.tables import Link
@@ -130,6 +130,58 @@ def test_links_are_stored_once_and_cost_nothing_the_second_time(database: Databa
     }  # fmt: skip
     assert database.read_now(target, link_id("https://example.com/b")) == "https://example.com/b"
     assert database.read_now(target, 1) is None
+
+
+def with_words(delivery: int, written: str = "", **values: object) -> MailLinks:
+    found = links_of(SETTINGS, delivery, NOW, own_words(values), written)
+    assert found is not None
+    return found
+
+
+YUKI = {
+    "id": 7, "name": "霧島 有希", "email": "yuki@himawari.example", "user_id": "u-77", "title": "部長", "language": "ja",
+    "phone": "03-5555-0142", "score": 10, "tags": ["hot"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("url", "own"),
+    [
+        ("https://example.com/form?email=yuki%40himawari.example", True),
+        ("https://example.com/form?email=Yuki@Himawari.example", True),
+        ("https://example.com/%E9%9C%A7%E5%B3%B6+%E6%9C%89%E5%B8%8C", True),
+        ("https://example.com/of/u-77", True),
+        ("https://example.com/call/03-5555-0142", True),
+        ("https://example.com/seats/A-12", True),
+        ("https://himawari.example/", True),
+        ("https://example.com/ja/部長?score=10&id=7#hot", False),
+        ("https://example.com/paper", False),
+    ],
+)
+def test_a_link_that_holds_a_leads_own_values_is_that_mails_own(url: str, own: bool) -> None:
+    """It goes with its lead, so nobody else's mail may lead there."""
+    values = {"lead": YUKI, "company": {"name": "ひまわり工業", "domain": "himawari.example"}, "entry": {"seat": "A-12"}}
+    first, second = with_words(7, **values), with_words(8, **values)
+    for one in (first, second):
+        one.link(url)
+    assert (first.own == set(first.links), first.links.keys() != second.links.keys()) == (own, own)
+    assert list(first.links.values()) == [url]
+
+
+def test_a_link_that_its_author_wrote_out_is_nobodys_own() -> None:
+    """Also where it happens to hold what a lead is called: it says nothing of the lead."""
+    mine = with_words(7, "read [this](https://example.com/papers/whitepaper)", entry={"content": "whitepaper"})
+    mine.link("https://example.com/papers/whitepaper")
+    assert mine.own == set()
+
+
+def test_a_mails_own_links_are_stored_with_its_number(database: Database) -> None:
+    mine = with_words(7, lead=YUKI)
+    mine.link("https://example.com/form?email=yuki@himawari.example")
+    mine.link("https://example.com/paper")
+    database.write_now(store_links, mine.links, dict.fromkeys(mine.own, 7))
+    found = database.read_now(lambda session: {link.url: link.delivery_id for link in session.exec(select(Link)).all()})
+    assert found == {"https://example.com/form?email=yuki@himawari.example": 7, "https://example.com/paper": None}
 
 
 def _failing(session: Session, links: dict[int, str]) -> None:

@@ -49,8 +49,12 @@ def upgrade() -> None:
     op.create_table('links',
     sa.Column('id', sa.BigInteger(), autoincrement=False, nullable=False),
     sa.Column('url', sa.Text(), nullable=False),
+    sa.Column('delivery_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_links'))
     )
+    with op.batch_alter_table('links', schema=None) as batch_op:
+        batch_op.create_index('ix_links_delivery', ['delivery_id'], unique=False, sqlite_where=sa.text('delivery_id IS NOT NULL'), postgresql_where=sa.text('delivery_id IS NOT NULL'))
+
     op.create_table('published_broadcasts',
     sa.Column('broadcast', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('plan', sa.Text(), nullable=False),
