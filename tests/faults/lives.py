@@ -42,6 +42,7 @@ from mebae.resting import Setting
 from mebae.router import route
 from mebae.settings import Settings
 from mebae.store import lead_wishes
+from mebae.store.broadcast_leads import unfinished
 from mebae.store.consents import withdraw
 from mebae.store.database import Database, lock_lead
 from mebae.store.mail_actions import NewAction, judge_all, store_actions
@@ -399,8 +400,8 @@ class Lives(RuleBasedStateMachine):
             database, transport = self._process()
             mailer = BulkMailer(database, transport, self.gate, self.settings, at_once=1)
             outcome = self._run(lambda: mailer.send(run, self.leads, NEWS, lambda: self.now))  # noqa: B023
-            if outcome is not None:
-                return not outcome.later
+            if outcome is not None:  # what a fault left unfinished, a run comes back to
+                return not outcome.later and not self.database.read_now(unfinished, run)
         raise AssertionError("it is never answered")
 
     # What is known ---------------------------------------------------------------------------------------------------
