@@ -14,6 +14,8 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy, SearchAttributeKey
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
+from workflows.failing import LOST_ATTEMPTS, said_no
+
 with workflow.unsafe.imports_passed_through():
     from mebae import contracts
     from mebae.clock import WorldClock
@@ -29,10 +31,14 @@ with workflow.unsafe.imports_passed_through():
     from workflows.broadcast_details import details, summary
 
 TRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
+SENDING_TRIES = RetryPolicy(
+    initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), non_retryable_error_types=LOST_ATTEMPTS
+)
 AT_MOST = timedelta(minutes=10)
 """No activity retries by itself for longer; then the run rests, and a pause or an end is obeyed."""
 ONE_TRY = timedelta(minutes=5)
 """Above what a batch takes that meets a mail server which answers late; a dead worker is noticed by its heartbeat."""
+HEARTBEAT = timedelta(seconds=10)
 ASK_AGAIN = timedelta(minutes=5)
 EVENTS_A_RUN = 100
 
@@ -109,7 +115,7 @@ class BroadcastWorkflow:
         return opened
 
     async def _send(self) -> BroadcastStanding:
-        """Some batches. What goes wrong for ten minutes is a rest of five."""
+        """Some batches. A no that lasts for ten minutes is a rest of five; batches whose worker died are asked for again at once."""
         assert self._run is not None
         try:
             standing: BroadcastStanding = await workflow.execute_activity(
@@ -118,15 +124,17 @@ class BroadcastWorkflow:
                 result_type=BroadcastStanding,
                 schedule_to_close_timeout=AT_MOST,
                 start_to_close_timeout=ONE_TRY,
-                heartbeat_timeout=timedelta(seconds=10),
-                retry_policy=TRIES,
+                heartbeat_timeout=HEARTBEAT,
+                retry_policy=SENDING_TRIES,
                 summary=summary(self._standing),
             )
             return standing
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            code = (error.cause.type if isinstance(error.cause, ApplicationError) else None) or "unavailable"
+            code = said_no(error)
+            if code is None:  # to know that took a time-out, so that asking at once hurries nobody
+                return self._standing.model_copy(update={"next": "more", "rate": 0.0})
             if code == "no-such-run":
                 raise
             until = self._now() + self._clock.worldly(ASK_AGAIN)

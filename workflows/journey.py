@@ -13,6 +13,8 @@ from temporalio import workflow
 from temporalio.common import Priority, RetryPolicy, SearchAttributeKey
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
+from workflows.failing import said_no
+
 with workflow.unsafe.imports_passed_through():
     from pydantic import RootModel
 
@@ -43,7 +45,10 @@ LOCAL_TRIES = RetryPolicy(maximum_attempts=3, initial_interval=timedelta(millise
 TRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
 AT_MOST = timedelta(minutes=10)
 """No activity retries by itself for longer: then the journey rests, so that the gate, a pause and an exit are asked again."""
+HEARTBEAT = timedelta(seconds=10)
 ASK_AGAIN = timedelta(minutes=5)
+LOST = timedelta(seconds=10)
+"""The rest where nobody said no: the workers died, or there were none."""
 EVENTS_A_RUN = 100
 SPREAD = timedelta(minutes=1)
 """Timers that passed during a pause fire within this span after it."""
@@ -163,7 +168,7 @@ class JourneyWorkflow:
                 schedule_to_close_timeout=AT_MOST,
                 # Above the sum of the SMTP time-outs; a dead worker is noticed by its heartbeat much earlier.
                 start_to_close_timeout=timedelta(minutes=5),
-                heartbeat_timeout=timedelta(seconds=10) if heartbeat else None,
+                heartbeat_timeout=HEARTBEAT if heartbeat else None,
                 retry_policy=TRIES,
                 priority=priority,
                 summary=step_summary(request.step, self._journey.state),
@@ -172,11 +177,9 @@ class JourneyWorkflow:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            cause = error.cause
-            code, final = "unavailable", False
-            if isinstance(cause, ApplicationError):
-                code, final = cause.type or code, cause.non_retryable
-            return Failed(code, final, self._now() + self._clock.worldly(ASK_AGAIN))
+            code, cause = said_no(error), error.cause
+            final = isinstance(cause, ApplicationError) and cause.non_retryable
+            return Failed(code or "unavailable", final, self._now() + self._clock.worldly(ASK_AGAIN if code else LOST))
 
     async def _rest(self, rest: Rest) -> Outcome | None:
         """Waits until the moment or until disturbed. One long-lived timer per wait: a nudge does not restart it."""

@@ -1,7 +1,8 @@
 """All campaigns in full, one after the other: `python -m tests.faults [R4 …] [--short] [--only sqlite|postgres]`; `make faults` runs all.
 
-Writes nothing. Prints the table of docs/reliability.md, and ends with 1 if a bar was missed. It takes some 40 minutes and wants
-the machine for itself: what is measured while others work on it says how loaded it was.
+Writes nothing. Prints the table of docs/reliability.md, and ends with 1 if a bar was missed. It takes some hours, most of them
+for the 200 kills of each R1 (without them 40 minutes), and wants the machine for itself: what is measured while others work on
+it says how loaded it was.
 """
 
 from __future__ import annotations
@@ -44,28 +45,39 @@ class Campaign:
     fault: str
     homes: tuple[str, ...]
     run: Callable[[list[Home], Tick], Awaitable[Finding]]
+    what: str = ""
+    """Where a fault has several: which of them, in words that `--with` finds."""
 
     @property
     def name(self) -> str:
-        return f"{self.fault} {', '.join(dict.fromkeys(self.homes))}"
+        return f"{self.fault} {', '.join(dict.fromkeys(self.homes))} {self.what}".strip()
 
 
-def campaigns(*, short: bool) -> Iterator[Campaign]:
-    """All of them, in the order in which they run."""
-    leads, kills = (200, 2) if short else (2_000, 20)
+def campaigns(*, short: bool, kills: int = 0) -> Iterator[Campaign]:
+    """All of them, in the order in which they run. `kills`: how often R1 kills the worker, where it is not as often as it should."""
+    mails = 200 if short else 2_000
+    kills = kills or (2 if short else 200)
+    delay = 0.02 if short else 0.05  # so many kills want fewer mails between them
     for kind in KINDS.values():
         for policy in ("hold", "retry"):
             yield Campaign(
-                "R1", (kind,), lambda at, tick, policy=policy: broadcast_killed(at[0], leads=leads, kills=kills, policy=policy, tick=tick)
-            )  # type: ignore[misc]
+                "R1", (kind,),
+                lambda at, tick, policy=policy: broadcast_killed(  # type: ignore[misc]
+                    at[0], leads=mails, kills=kills, policy=policy, delay=delay, tick=tick
+                ),
+                f"broadcast {policy}",
+            )  # fmt: skip
             yield Campaign(
-                "R1",
-                (kind,),
-                lambda at, tick, policy=policy: journeys_killed(at[0], leads=leads // 2, kills=kills, policy=policy, tick=tick),
-            )  # type: ignore[misc]
+                "R1", (kind,),
+                lambda at, tick, policy=policy: journeys_killed(  # type: ignore[misc]
+                    at[0], leads=mails // 2, kills=kills, policy=policy, delay=delay, tick=tick
+                ),
+                f"journeys {policy}",
+            )  # fmt: skip
             yield Campaign(
-                "R2", (kind,), lambda at, tick, policy=policy: send_path(at[0], policy=policy, twice=not short, tick=tick)
-            )  # type: ignore[misc]
+                "R2", (kind,), lambda at, tick, policy=policy: send_path(at[0], policy=policy, twice=not short, tick=tick),  # type: ignore[misc]
+                policy,
+            )  # fmt: skip
     for kind in KINDS.values():
         yield Campaign("R4", (kind,), lambda at, tick: server_killed(at[0], kills=4 if short else 50, tick=tick))
     away = 6 if short else 60
@@ -74,10 +86,9 @@ def campaigns(*, short: bool) -> Iterator[Campaign]:
         yield Campaign("R5", ("PostgreSQL",), lambda at, tick, how=how: database_away(at[0], how, seconds=away, tick=tick))  # type: ignore[misc]
     yield Campaign("R6", ("PostgreSQL",), lambda at, tick: postgres_crashes(at[0], rounds=3 if short else 30, tick=tick))
     for kind in KINDS.values():
-        mails = 200 if short else 2000
-        yield Campaign("R7", (kind,), lambda at, tick, mails=mails: mail_server_faults(at[0], leads=mails, tick=tick))  # type: ignore[misc]
-    mails = 60 if short else 1000
-    yield Campaign("R7", ("SQLite",), lambda at, tick: hung_relay(at[0], mails=mails, tick=tick))
+        yield Campaign("R7", (kind,), lambda at, tick: mail_server_faults(at[0], leads=mails, tick=tick))
+    beside = 60 if short else 1000
+    yield Campaign("R7", ("SQLite",), lambda at, tick: hung_relay(at[0], mails=beside, tick=tick), "hung relay")
     for kind in KINDS.values():
         yield Campaign("R8", (kind,), lambda at, tick: one_event_again(at[0], events=2 if short else 20, tick=tick))
     orders = ("SQLite", "PostgreSQL") if short else ("SQLite", "PostgreSQL", "SQLite", "SQLite", "PostgreSQL")
@@ -100,11 +111,16 @@ def main() -> int:
     parser.add_argument("faults", nargs="*", help="only these, such as R4 R12")
     parser.add_argument("--short", action="store_true", help="a few seconds each: to see that they run, not to quote")
     parser.add_argument("--only", choices=list(KINDS), help="only what runs on this database alone")
+    words = "only those whose names have these words, such as journeys retry"
+    parser.add_argument("--with", dest="words", nargs="+", default=[], help=words)
+    parser.add_argument("--kills", type=int, default=0, help="how often R1 kills the worker, to try it out")
     options = parser.parse_args()
     chosen = [
         one
-        for one in campaigns(short=options.short)
-        if (not options.faults or one.fault in options.faults) and (not options.only or set(one.homes) == {KINDS[options.only]})
+        for one in campaigns(short=options.short, kills=options.kills)
+        if (not options.faults or one.fault in options.faults)
+        and (not options.only or set(one.homes) == {KINDS[options.only]})
+        and set(options.words) <= set(one.name.split())
     ]
     if not chosen:
         parser.error(f"there is no campaign of that name: there are {', '.join(dict.fromkeys(one.fault for one in campaigns(short=True)))}")
@@ -140,6 +156,17 @@ async def _awaited(finding: Awaitable[Finding]) -> Finding:
 
 @contextmanager
 def _bar(console: Console, name: str) -> Iterator[Tick]:
+    if not console.is_terminal:
+        told = 0
+
+        def tell(part: float) -> None:
+            nonlocal told
+            if int(part * 20) > told:
+                told = int(part * 20)
+                console.print(f"  {datetime.now(UTC):%H:%M:%S} {name}: {told * 5} %")
+
+        yield tell
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(name, total=1.0)

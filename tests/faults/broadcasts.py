@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aiosmtpd.smtp import SMTP, Envelope
-from aiosmtpd.smtp import Session as SmtpSession
 from sqlalchemy import insert
 from sqlmodel import Session, col, select
 from temporalio.client import Client
@@ -24,7 +20,8 @@ from mebae.store.database import Database
 from mebae.store.tables import Broadcast, Delivery, Lead
 from tests.dev_server import dev_server
 from tests.faults.campaign import Finding, Home, Tick, chance, load_now, opened, silent
-from tests.house import LAWFUL, LAYOUT, Relay
+from tests.faults.killing import Killing, Slow
+from tests.house import LAWFUL, LAYOUT
 from tests.test_crashes import WorkerProcess
 
 BROADCAST = """
@@ -32,26 +29,12 @@ from mebae.broadcasts_language import *
 
 broadcast = Broadcast("news", to=lead.score >= 50, mail="news", ab=ab_test(subject("other"), share=30, after=minutes(1)), holdout=5)
 """
+HOLDOUT = 0.05
 MAIL = "---\nsubject: first\n---\nHello {{ lead.name }}, read [this](https://example.com/paper).\n"
 SPEED = 60.0
 """A minute in a second: the test takes one."""
 CLOCK = WorldClock(origin=datetime(2026, 1, 1, tzinfo=UTC), speed=SPEED)
 BAR = "0 lost; `hold`: 0 twice, all in flight listed; `retry`: at most one more per mail in flight, same Message-ID"
-
-
-class Slow(Relay):
-    """Takes its time between the final dot and its answer, so that a kill meets mails whose fate nobody knows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.taken: Counter[str] = Counter()
-        """How often each Message-ID came whole: the final dot was there."""
-
-    async def handle_DATA(self, server: SMTP, session: SmtpSession, envelope: Envelope) -> str:
-        answer = await super().handle_DATA(server, session, envelope)
-        self.taken[str(self.mails.pop()["Message-ID"])] += 1
-        await asyncio.sleep(0.02)
-        return answer
 
 
 @dataclass
@@ -92,9 +75,11 @@ def reckon(session: Session, run: int, leads: int, taken: Counter[str], policy: 
     return found
 
 
-async def broadcast_killed(at: Home, *, leads: int, kills: int, policy: str, tick: Tick = silent) -> Finding:
-    """A broadcast with a test and a holdout, and a worker that is killed at random moments and comes back."""
-    when, relay = chance(f"broadcast {policy} {at.kind}"), Slow()
+async def broadcast_killed(
+    at: Home, *, leads: int, kills: int, policy: str, delay: float = 0.02, tick: Tick = silent
+) -> Finding:
+    """A broadcast with a test and a holdout, and a worker that is killed at random moments and comes back. `delay`: see `Slow`."""
+    dice, relay = chance(f"broadcast {policy} {at.kind}"), Slow(delay)
     smtp = await relay.start()
     with opened(at.url) as database:
         database.write_now(_people, leads)
@@ -103,23 +88,19 @@ async def broadcast_killed(at: Home, *, leads: int, kills: int, policy: str, tic
             try:
                 await worker.start()
                 run = await _begin(database, await server.connect())
-                for kill in range(kills):
-                    goal = (kill + when.uniform(0.2, 0.9)) * leads * 0.9 / kills
-                    await _until(lambda goal=goal: relay.taken.total() >= goal or _over(database, run))  # type: ignore[misc]
-                    await worker.kill()
-                    tick((kill + 1) / (kills + 1))
-                    await worker.start()
-                await _until(lambda: _over(database, run))
+                killing = Killing(worker, relay, over=lambda: _over(database, run), mails=round(leads * (1 - HOLDOUT)), dice=dice)
+                await killing.run(kills, tick)
             finally:
                 await worker.kill()
                 await relay.stop()
         found = database.read_now(reckon, run, leads, relay.taken, policy)
-    done = f"{kills} × `kill -9` of the worker during a broadcast to {leads} leads, {policy}, {at.kind}"
+    done = f"{killing.killed} × `kill -9` of the worker during a broadcast to {leads} leads, {policy}, {at.kind}"
     said = f"{len(found.lost)} lost, {len(found.twice)} twice, {found.again} once more"
     said += f", {found.unknown} unknown and listed, {found.sent} sent"
     if not found.good:
         said += f": {(found.lost + found.twice + found.unlisted)[:5]}"
-    return Finding("R1", done, BAR, f"{said} ({load_now()})", found.good)
+    said += f"; {killing.gave_up}" if killing.gave_up else ""
+    return Finding("R1", done, BAR, f"{said} ({load_now()})", found.good and not killing.gave_up)
 
 
 def _people(session: Session, many: int) -> None:
@@ -141,13 +122,6 @@ async def _begin(database: Database, client: Client) -> int:
 
 def _over(database: Database, run: int) -> bool:
     return database.read_now(lambda session: session.get_one(Broadcast, run)).status == "done"
-
-
-async def _until(what: Callable[[], bool]) -> None:
-    # An activity that is killed for ten minutes is given up, and its broadcast asks again after five: longer than that.
-    async with asyncio.timeout(420):
-        while not await asyncio.to_thread(what):
-            await asyncio.sleep(0.01)
 
 
 def _settings(at: Home, smtp: int, temporal: str, policy: str) -> dict[str, str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 
 from sqlmodel import Session, col, func, select
 from temporalio.client import Client
@@ -14,13 +13,11 @@ from mebae.settings import Settings
 from mebae.store.database import Database
 from mebae.store.tables import Delivery, JourneyRow
 from tests.dev_server import dev_server
-from tests.faults.broadcasts import BAR, Slow
+from tests.faults.broadcasts import BAR
 from tests.faults.campaign import Finding, Home, Tick, chance, load_now, opened, silent
+from tests.faults.killing import Killing, Slow
 from tests.house import LAWFUL, House, Relay
 from tests.test_crashes import WorkerProcess, scenarios
-
-PATIENCE = 420.0
-"""Seconds: an activity that never comes through for ten minutes is asked again after five."""
 
 
 def settings_for(at: Home, smtp: int, temporal: str, policy: str, speed: float) -> dict[str, str]:
@@ -42,36 +39,42 @@ def house_for(database: Database, relay: Relay, settings: dict[str, str], speed:
     return House(database, cast(Client, None), relay, Settings.model_validate(clock))
 
 
-async def journeys_killed(at: Home, *, leads: int, kills: int, policy: str, tick: Tick = silent) -> Finding:
-    """Journeys of two mails each, with six hours between them, and a worker that is killed and comes back."""
-    when, relay, speed = chance(f"journeys {policy} {at.kind}"), Slow(), 7200.0
+async def journeys_killed(
+    at: Home, *, leads: int, kills: int, policy: str, delay: float = 0.02, tick: Tick = silent
+) -> Finding:
+    """Journeys of two mails each, with six hours between them, and a worker that is killed and comes back.
+
+    They do not begin all at once but some before each kill, so that there is always one that goes on while others wait until
+    Temporal knows that their worker is dead.
+    """
+    dice, relay, speed = chance(f"journeys {policy} {at.kind}"), Slow(delay), 7200.0
     smtp = await relay.start()
     with opened(at.url) as database:
         async with dev_server(at.folder) as server:
             settings = settings_for(at, smtp, server.address, policy, speed)
             worker, mebae = WorkerProcess(at.folder, settings), house_for(database, relay, settings, speed)
-            try:
-                await worker.start()
-                for n in range(leads):
+
+            async def begin(kill: int) -> None:
+                for n in range(leads * kill // kills, leads * (kill + 1) // kills):
                     lead = await mebae.lead(f"lead-{n}@aoba.example")
                     await mebae.event(lead, "Content Downloaded", content="whitepaper-1")
-                for kill in range(kills):
-                    goal = (kill + when.uniform(0.1, 0.9)) * 2 * leads * 0.9 / kills
-                    await _until(lambda goal=goal: relay.taken.total() >= goal or _ended(database) == leads)  # type: ignore[misc]
-                    await worker.kill()
-                    tick((kill + 1) / (kills + 1))
-                    await worker.start()
-                await _until(lambda: _ended(database) == leads)
+
+            try:
+                await worker.start()
+                killing = Killing(worker, relay, over=lambda: _ended(database) == leads, mails=2 * leads, dice=dice)
+                await killing.run(kills, tick, begin)
             finally:
                 await worker.kill()
                 await relay.stop()
         rows = database.read_now(lambda session: list(session.exec(select(Delivery))))
     lost, twice, again = reckon(rows, relay.taken, policy)
     unknown = sum(row.status == "unknown" for row in rows)
-    good = not lost and not twice and len(rows) == 2 * leads
-    done = f"{kills} × `kill -9` of the worker while {leads} journeys send two mails each, {policy}, {at.kind}"
+    good = not lost and not twice and len(rows) == 2 * leads and not killing.gave_up
+    done = f"{killing.killed} × `kill -9` of the worker while {leads} journeys send two mails each, {policy}, {at.kind}"
     said = f"{2 * leads - len(rows) + len(lost)} lost, {len(twice)} twice, {again} once more, {unknown} unknown and listed"
-    return Finding("R1", done, BAR, f"{said}{f': {(lost + twice)[:5]}' if lost or twice else ''} ({load_now()})", good)
+    said += f": {(lost + twice)[:5]}" if lost or twice else ""
+    said += f"; {killing.gave_up}" if killing.gave_up else ""
+    return Finding("R1", done, BAR, f"{said} ({load_now()})", good)
 
 
 def reckon(rows: list[Delivery], taken: Counter[str], policy: str) -> tuple[list[str], list[str], int]:
@@ -93,8 +96,3 @@ def _ended(database: Database) -> int:
 
     return database.read_now(read)
 
-
-async def _until(what: Any) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not await asyncio.to_thread(what):
-            await asyncio.sleep(0.02)
