@@ -15,22 +15,39 @@ from temporalio.service import RPCError
 from mebae.temporal import dev_server_command
 
 
+class ServerGone(Exception):
+    """The server's process ended by itself."""
+
+
 class DevServer:
     """One server: a file and a port that stay, and processes that come and go."""
 
     def __init__(self, folder: Path) -> None:
-        self.port, self._ui_port = free_ports(2)
-        self.address = f"127.0.0.1:{self.port}"
+        self._choose_ports()
         self._file = folder / "temporal.db"
         self._process: asyncio.subprocess.Process | None = None
+        self._settled = False
+
+    def _choose_ports(self) -> None:
+        self.port, self._ui_port = free_ports(2)
+        self.address = f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Starts it and waits until it answers."""
-        command = dev_server_command(port=self.port, ui_port=self._ui_port, file=self._file)
-        self._process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-        )
-        await self.connect()
+        """Starts it and waits until it answers. Whoever took a port of the first start meanwhile may have it."""
+        while True:
+            command = dev_server_command(port=self.port, ui_port=self._ui_port, file=self._file)
+            self._process = await asyncio.create_subprocess_exec(
+                *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+            )
+            try:
+                await self.connect()
+            except ServerGone:
+                if self._settled:
+                    raise
+                self._choose_ports()
+                continue
+            self._settled = True
+            return
 
     async def kill(self) -> None:
         """`kill -9`."""
@@ -41,6 +58,8 @@ class DevServer:
     async def connect(self) -> Client:
         async with asyncio.timeout(30):
             while True:
+                if self._process is not None and self._process.returncode is not None:
+                    raise ServerGone(f"it ended with {self._process.returncode}")
                 try:
                     client = await Client.connect(self.address, data_converter=pydantic_data_converter)
                     await client.count_workflows()
@@ -52,8 +71,8 @@ class DevServer:
 @asynccontextmanager
 async def dev_server(folder: Path) -> AsyncIterator[DevServer]:
     server = DevServer(folder)
-    await server.start()
     try:
+        await server.start()
         yield server
     finally:
         await server.kill()

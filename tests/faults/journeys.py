@@ -54,10 +54,12 @@ async def journeys_killed(
             settings = settings_for(at, smtp, server.address, policy, speed)
             worker, mebae = WorkerProcess(at.folder, settings), house_for(database, relay, settings, speed)
 
-            async def begin(kill: int) -> None:
-                for n in range(leads * kill // kills, leads * (kill + 1) // kills):
+            async def begin(kill: int) -> int:
+                after = leads * (kill + 1) // kills
+                for n in range(leads * kill // kills, after):
                     lead = await mebae.lead(f"lead-{n}@aoba.example")
                     await mebae.event(lead, "Content Downloaded", content="whitepaper-1")
+                return 2 * after
 
             try:
                 await worker.start()

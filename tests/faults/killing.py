@@ -16,6 +16,8 @@ from tests.test_crashes import WorkerProcess
 
 PATIENCE = 150.0
 """Seconds without a mail, after which a campaign is over and is reckoned up as it stands. A dead worker is noticed after ten."""
+STANDSTILL = 30.0
+"""Seconds without a mail, after which the next kill comes all the same."""
 BLINDLY = 0.1
 """The share of kills that wait for no mail: in the first seconds after a start, wherever the worker is then."""
 FIRST_SECONDS = 3.0
@@ -49,18 +51,19 @@ class Killing:
         self._worker, self._relay, self._over, self._mails, self._dice = worker, relay, over, mails, dice
         self.killed, self.gave_up = 0, ""
 
-    async def run(self, kills: int, tick: Tick, before: Callable[[int], Awaitable[None]] | None = None) -> None:
-        """Kills so often, then lets it come to its end. `before`: what happens before each of them, the worker being there."""
+    async def run(self, kills: int, tick: Tick, before: Callable[[int], Awaitable[int]] | None = None) -> None:
+        """Kills so often, then lets it come to its end. `before`: what happens before each of them, the worker being there; it
+        says how many mails have been asked for by then."""
         for kill in range(kills):
-            if before is not None:
-                await before(kill)
+            asked = self._mails if before is None else await before(kill)
             so_far = self._relay.taken.total()
             # What is left is spread over the kills that are left, whatever came more or less than was meant.
             left = (0.95 * self._mails - so_far) / (kills - kill)
+            goal = min(so_far + self._dice.randint(1, max(1, round(2 * left) - 1)), round(0.9 * asked))
             if self._dice.random() < BLINDLY:
                 await asyncio.sleep(self._dice.uniform(0, FIRST_SECONDS))
-            elif not await self._until(so_far + self._dice.randint(1, max(1, round(2 * left) - 1))):
-                return
+            elif not await self._until(goal, STANDSTILL):
+                break
             await self._worker.kill()
             self.killed += 1
             tick((kill + 1) / (kills + 1))
@@ -69,10 +72,11 @@ class Killing:
             except (TimeoutError, AssertionError):
                 self.gave_up = f"given up after {self.killed} kills, as the worker did not start again"
                 return
-        await self._until(None)
+        if await self._until(None, PATIENCE):
+            self.gave_up = f"given up after {self.killed} kills, as no mail came for {PATIENCE:.0f} s"
 
-    async def _until(self, goal: int | None) -> bool:
-        """Waits for so many mails in all, or for the end of all; false if it need not go on."""
+    async def _until(self, goal: int | None, patience: float) -> bool:
+        """Waits for so many mails in all, as long as one comes now and then; false if all is done."""
         loop = asyncio.get_running_loop()
         seen, since, looked = self._relay.taken.total(), loop.time(), loop.time()
         while goal is None or self._relay.taken.total() < goal:
@@ -84,7 +88,6 @@ class Killing:
                 looked = loop.time()
             if self._relay.taken.total() > seen:
                 seen, since = self._relay.taken.total(), now
-            if now - since > PATIENCE:
-                self.gave_up = f"given up after {self.killed} kills, as no mail came for {PATIENCE:.0f} s"
-                return False
+            if now - since > patience:
+                return True
         return True
