@@ -1,7 +1,7 @@
 # make demo      the whole thing with invented leads, days passing in seconds
 # make up        the same for real use, until Ctrl-C
 # make check     style, types, import directions, scenarios      make test      the suite      make bench     the benchmarks
-# make faults    the fault campaigns of docs/reliability.md (40 minutes)
+# make faults    the fault campaigns of docs/reliability.md (some hours)
 # make pins      new pins from pyproject.toml (needs uv)          make clean     removes what make made, but no state
 #
 # Everything sets itself up: Python 3.11 or newer is all that must be there.
