@@ -106,7 +106,7 @@ def gather(session: Session, person: Person | None, settings: MailSettings, lang
     oldest = datetime.min.replace(tzinfo=now.tzinfo)
     mine.sort(key=lambda one: one[0].active_at or oldest, reverse=True)
     # Who gives points for what is reckoned for as many as may be shown, and not for a whole list of ten thousand.
-    warm = [(_warm(session, lead, now), owner) for lead, owner in mine[: 4 * rules.digest.most]]
+    warm = [(_warm(session, lead, language, now), owner) for lead, owner in mine[: 4 * rules.digest.most]]
     warm.sort(key=lambda one: (one[0].newest or oldest, one[0].total), reverse=True)
     new = sum(one.newest is not None and one.newest > now - WEEK for one, _ in warm)
     shown = warm[: rules.digest.most]
@@ -143,7 +143,7 @@ def _found(session: Session, digest: Digest, now: datetime) -> list[tuple[Lead, 
     return [(one, owners.get(one.company_id) if one.company_id is not None else had.get(one.id or 0)) for one in leads]
 
 
-def _warm(session: Session, lead: Lead, now: datetime) -> Warm:
+def _warm(session: Session, lead: Lead, language: str, now: datetime) -> Warm:
     held = standing(session, lead, now)
     given: list[Given] = []
     if held is not None:
@@ -152,7 +152,8 @@ def _warm(session: Session, lead: Lead, now: datetime) -> Warm:
             before, since = points.get(one.rule, (0.0, None))
             latest = max((at for at in (since, one.occurred_at) if at is not None), default=None)
             points[one.rule] = (before + one.points, latest)
-        given = [Given(rule, worth, since) for rule, (worth, since) in points.items() if round(worth, 1)]
+        model = held.scoring.model
+        given = [Given(model.titled(rule, language), worth, since) for rule, (worth, since) in points.items() if round(worth, 1)]
         oldest = datetime.min.replace(tzinfo=now.tzinfo)
         given.sort(key=lambda one: (one.since or oldest, one.points), reverse=True)
     under_way = session.exec(

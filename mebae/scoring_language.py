@@ -249,14 +249,17 @@ event = _EventProperties()
 # -- points
 
 
-def fit(name: str, when: Condition, points: Points, /) -> Fit:
-    """Points for what a lead is. Negative ones are possible.
+def fit(name: str, when: Condition, points: Points, /, *, en: str = "") -> Fit:
+    """Points for what a lead is. Negative ones are possible. `en`: what readers of English call the rule.
 
-    >>> fit("部長以上", lead.rank.at_least("部長"), 20).points
+    >>> fit("部長以上", lead.rank.at_least("部長"), 20, en="Head of department or above").points
     20
     """
     spelling = 'fit("部長以上", lead.rank.at_least("部長"), 20)'
-    return Fit(id=_text(name, spelling), when=_condition(when, f"fit({name!r}, …)"), points=_points(points, spelling))
+    return Fit(
+        id=_text(name, spelling), when=_condition(when, f"fit({name!r}, …)"), points=_points(points, spelling),
+        title_en=_text(en, 'en="Head of department or above"') if en != "" else "",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -279,6 +282,7 @@ def engagement(
     per: Duration | None = None,
     once_for: Ref | None = None,
     half_life: Duration | None = None,
+    en: str = "",
 ) -> Engagement:
     """Points for what a lead does: a number, `by(…)` or `graded(…)`. Negative ones are possible.
 
@@ -287,6 +291,7 @@ def engagement(
     - `per`: so many in each period instead of ever. Periods are fixed (days begin at midnight of the model's `time_zone`).
     - `once_for`: events with the same value count once: `once_for=event.content`.
     - `half_life`: after this span the points are half, after two a quarter; without it they stay.
+    - `en`: what readers of English call the rule.
 
     >>> engagement("ホワイトペーパー", downloaded("whitepaper-*"), 20, at_most=2, half_life=days(90)).at_most
     2
@@ -313,6 +318,7 @@ def engagement(
         )
     return Engagement(
         id=_text(name, spelling),
+        title_en=_text(en, 'en="Pricing page"') if en != "" else "",
         event=_event(series.event if series is not None else event, place),
         where=None if where is None else _condition(where, f"{place}: where="),
         points=points if isinstance(points, (By, Graded)) else _points(points, spelling),

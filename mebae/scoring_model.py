@@ -54,6 +54,7 @@ class Fit(Data):
     id: str
     when: Condition
     points: Points
+    title_en: str = ""
 
 
 class Engagement(Data):
@@ -72,6 +73,7 @@ class Engagement(Data):
     times: int = Field(default=1, ge=1, le=LIMIT)
     within: Duration | None = None
     """With `times`: what counts is an event that is the so-manieth within this span."""
+    title_en: str = ""
 
 
 class Exclusion(Data):
@@ -144,6 +146,15 @@ class ScoringModel(Hashed):
     def stage_titles(self) -> dict[str, str]:
         """The stages in their order, with what people call them."""
         return {stage.id: stage.title for stage in self.stages}
+
+    def titled(self, rule: str, language: str = "en") -> str:
+        """What readers of a language call a rule: its English title where it has one and they read no Japanese, else its name as
+        written. Also of a rule that is not in the model any more."""
+        return rule if language.lower().startswith("ja") else self._english.get(rule, rule)
+
+    @cached_property
+    def _english(self) -> dict[str, str]:
+        return {rule.id: rule.title_en for rule in (*self.fit, *self.engagement) if rule.title_en}
 
     def conditions(self) -> Iterator[Condition]:
         """Every condition on a lead, in the order written."""

@@ -6,29 +6,34 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 
 import pytest
 from sqlmodel import Session, col, select
 
-from mebae import handing
+from mebae import handing, scoring_language
+from mebae.authoring import days, visited
 from mebae.clock import WorldClock
 from mebae.handing import Decision, Why
 from mebae.handover import Move
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.rendering import Sender
+from mebae.mail.sales import reason_lines
 from mebae.mail.sales_telling import brief, slack_message
 from mebae.mail.transport import Receipt
+from mebae.reports.lead import report
+from mebae.reports.lead_told import LeadReport
 from mebae.sales import Person, SalesRules
 from mebae.sales_channels import SalesMail, SlackWebhook, WebhookRefused, WebhookUnavailable, allowed
 from mebae.store.database import Database, lock_lead
-from mebae.store.tables import Telling
+from mebae.store.standing import standing
+from mebae.store.tables import Lead, Telling
 from mebae.telling import Teller
 from mebae.timing import Calendar
 from mebae.tokens import Kind, Tokens
-from tests.leads import NOW, Diary, publish_model
+from tests.leads import NOW, SCORING, Diary, publish_model
 
 TOKENS = Tokens.read_keys(["20260101:a-secret-of-the-tests"])
 SETTINGS = MailSettings(Sender("Mebae", "mebae@example.com"), "sales@example.com", tokens=TOKENS, public_url="https://m.example")
@@ -254,3 +259,28 @@ async def test_a_round_that_fails_ends_no_channel(sqlite_database: Database, mon
         await rounds.wait()
     assert not task.done()
     task.cancel()
+
+
+def test_rules_are_called_as_their_readers_call_them(sqlite_database: Database) -> None:
+    """A rule with an English title goes by it in English mails, reports and in Temporal; by its name in Japanese and without one."""
+    titled = scoring_language.engagement("料金ページ", visited("/pricing"), 30, at_most=1, half_life=days(90), en="Pricing page")
+    scoring = replace(SCORING, engagement=[titled if one.id == "料金ページ" else one for one in SCORING.engagement])
+    publish_model(sqlite_database, scoring, NOW - timedelta(days=300))  # the first one is active; a later one waits for its rescore
+    given(sqlite_database, SalesRules(people=(Person(id="inoue", name="井上"),)))
+
+    def told(session: Session, language: str) -> str:
+        found = brief(session, session.get_one(Telling, 1), replace(SETTINGS, language=language), NOW)
+        assert found is not None
+        return "\n".join(reason_lines(found.note))
+
+    japanese, english = sqlite_database.read_now(told, "ja"), sqlite_database.read_now(told, "en")
+    assert ("料金ページ" in japanese, "Pricing page" in japanese) == (True, False)
+    assert ("料金ページ" in english, "Pricing page (Page Viewed: /pricing)" in english, "部長以上" in english) == (False, True, True)
+
+    def shown(session: Session) -> LeadReport:
+        return report(session, session.get_one(Lead, 1), NOW)
+
+    found = sqlite_database.read_now(shown)
+    assert found.score is not None
+    assert ("料金ページ", "Pricing page") in [(rule.rule, rule.title) for rule in found.score.rules]
+    assert "Pricing page" in sqlite_database.read_now(lambda session: standing(session, session.get_one(Lead, 1), NOW).in_brief)  # type: ignore[union-attr]

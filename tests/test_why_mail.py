@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,19 @@ from mebae.cli import commands
 from mebae.errors import BadInput, NotFound
 from mebae.gate import Gate
 from mebae.gating import SUPPRESSED
+from mebae.mail.publishing import publish_mails
 from mebae.mailing import Cap, MailRules, SendingHours, Topic
 from mebae.programs import consent as consent_program
 from mebae.programs import suppressions as suppressions_program
 from mebae.programs import why as program
+from mebae.programs.lead import topic_lines
 from mebae.reports.finding import lead_of
 from mebae.reports.mail_standing import Rules
 from mebae.reports.mail_words import FORETOLD, GATE, LEDGER
 from mebae.reports.mails import why_mails
 from mebae.reports.mails_told import MailsReport
 from mebae.store import suppressions
-from mebae.store.database import Database
+from mebae.store.database import Database, lock_lead
 from mebae.store.tables import Broadcast, Delivery, PublishedBroadcast, Suppression
 from mebae.timing import Calendar, Duration
 from mebae.words import DeliveryStatus
@@ -200,6 +203,59 @@ def test_a_mail_that_was_never_due_says_how_far_the_lead_came(desk: Desk) -> Non
         assert "it never came to this mail: it did not enter: what starts it did not happen" in told.words
     with pytest.raises(NotFound, match="mail 'caze' not found"):
         asked(desk, mail="caze")
+
+
+def test_a_mail_that_may_go_at_night_is_told_so_beside_the_answer_for_all_others(desk: Desk) -> None:
+    lead = desk.lead(name="佐藤 健二")
+    at(desk, NOON.replace(hour=13))  # 22:00 in Tokyo
+    mail = desk.mail(lead, mail="thanks", topic="reply", status=DeliveryStatus.SENT)
+    concluded(desk, mail, sent_at=desk.now)
+    said = printed(asked(desk, mail="thanks"))
+    assert "May it get marketing mail? not now: it is 2026-04-01 22:00 in Asia/Tokyo" in said
+    assert "topic reply (ご返信): its mails go at any time, also outside the hours, and beside the caps; now: yes" in said
+    desk.mail(lead, mail="case", topic="product", status=DeliveryStatus.POSTPONED)
+    assert "topic reply" not in printed(asked(desk, mail="case")), "of a mail that heeds all there is nothing to add"
+
+
+def test_a_mail_that_never_came_is_told_of_by_the_topic_of_its_text(desk: Desk) -> None:
+    desk.lead()
+    steps = [send("thanks"), end("done")]
+    publish_scenario(desk.database, Scenario("follow", enters_on=downloaded("whitepaper-*"), steps=steps), NOON)
+    text = "---\nsubject: お礼\ntopic: paper\n---\n資料をお送りします。\n"
+    desk.database.write_now(publish_mails, "follow", {("thanks", "ja"): text}, NOON)
+    rules = replace(RULES, topics=(*RULES.topics, Topic("paper", {"ja": "資料"}, transactional=True)))
+    report = asked(desk, mail="thanks", rules=rules)
+    assert report.never[0].topic == "paper"
+    words = "topic paper (資料): its mails need no consent, and heed neither an unsubscribe nor topics, caps and hours; now: yes"
+    assert words in printed(report)
+
+
+def test_after_an_unsubscribe_from_all_no_topic_stands_as_wanted(desk: Desk) -> None:
+    lead = desk.lead()
+    rules = replace(RULES, topics=(*RULES.topics, Topic("paper", {"ja": "資料"}, transactional=True)))
+
+    def choose(session: Session, *, stops: bool) -> None:
+        its = lock_lead(session, lead)
+        assert its is not None
+        if stops:
+            suppressions.unsubscribe(session, its, NOON)
+        else:
+            suppressions.choose_topic(session, lead, "product", wanted=True, now=NOON)
+
+    def said() -> str:
+        out = io.StringIO()
+        for line in topic_lines(asked(desk, rules=rules).standing):
+            Console(file=out, width=220, highlight=False).print(line)
+        return out.getvalue()
+
+    desk.database.write_now(choose, stops=False)
+    assert said().startswith("topics: 製品のご案内 yes\n")
+    desk.database.write_now(choose, stops=True)
+    assert said().startswith("topics chosen before, which do not count now: 製品のご案内 yes\n")
+    assert "also outside the hours, and beside the caps; now: no: the lead unsubscribed" in said()
+    assert "topics, caps and hours; now: yes" in said()
+    [product] = [one for one in asked(desk, rules=rules).standing.topics if one.topic == "product"]
+    assert (product.wanted, product.heeded) == (True, False)
 
 
 def test_every_code_of_the_gate_has_words_and_every_page_code_too() -> None:

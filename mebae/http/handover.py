@@ -42,13 +42,15 @@ from mebae.sales import SalesRules
 from mebae.store.database import Database
 from mebae.store.facts import LeadFacts
 from mebae.store.sales import rules_of
-from mebae.store.scoring import stage_titles_of
+from mebae.store.scoring import rule_title, stage_titles_of
 from mebae.store.tables import Handover, HandoverEvent, Lead, Telling
 from mebae.tokens import Kind
 
 log = structlog.get_logger()
 
 LARGEST = 64 * 1024
+REASONS = 3
+"""Rules that are named beside a score."""
 _DIGITS = re.compile(r"[0-9]{1,15}")
 
 
@@ -68,6 +70,8 @@ class _Seen:
     sql_missing: str | None
     """What the SQL rule lacks; empty if it holds; None if there is none."""
     history: list[HandoverEvent]
+    reasons: list[tuple[str, float]]
+    """The rules that gave most when it was opened, in the language of the page."""
 
 
 class HandoverPages:
@@ -149,7 +153,7 @@ class HandoverPages:
         moves.sort(key=lambda move: move != wanted)  # what was pressed comes first, the rest stays in its order
         facts = [
             (words.stands, words.statuses[Status(row.status)]), (words.why, row.why),
-            (words.score, self._score(row, words)),
+            (words.score, self._score(seen, words)),
             (words.owner, self._person(seen, row.owner)), (words.due, "" if row.due_at is None else self._time(row.due_at)),
         ]  # fmt: skip
         if seen.sql_missing is not None and Move.SQL in moves:
@@ -162,9 +166,9 @@ class HandoverPages:
             history=[(self._time(one.at), self._line(one, seen, words)) for one in seen.history],
         )  # fmt: skip
 
-    def _score(self, row: Handover, words: Words) -> str:
-        parts = words.between.join(f"{one['rule']} {one['points']:g}" for one in row.reasons[:3])
-        return f"{row.score}" + (words.brackets.format(parts) if parts else "")
+    def _score(self, seen: _Seen, words: Words) -> str:
+        parts = words.between.join(f"{rule} {points:g}" for rule, points in seen.reasons)
+        return f"{seen.handover.score}" + (words.brackets.format(parts) if parts else "")
 
     def _line(self, event: HandoverEvent, seen: _Seen, words: Words) -> str:
         said = words.happened.get(event.move, event.move)
@@ -276,7 +280,8 @@ def _seen(session: Session, handover: int, telling: int, now: datetime, zone: st
         else:
             missing = explain(rules.sql, facts, zone).missing
     history = handing.history_of(session, [handover])
-    return _Seen(row, lead.name or "", lead.company or "", rules, told.target, speaks, mine, missing, history)
+    reasons = [(rule_title(session, one["rule"], speaks), one["points"]) for one in row.reasons[:REASONS]]
+    return _Seen(row, lead.name or "", lead.company or "", rules, told.target, speaks, mine, missing, history, reasons)
 
 
 def _lacking(said: dict[str, str], words: Words) -> str:

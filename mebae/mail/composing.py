@@ -376,8 +376,10 @@ def _score(session: Session, lead: Lead, held: Standing | None, language: str) -
     wanted = [latest[rule].event for rule, _ in top if latest[rule].event is not None]
     events = session.exec(select(Event).where(Event.lead_id == lead.id, col(Event.message_id).in_(wanted))).all()
     words = {event.message_id: event_line(event.name, event.properties, language) for event in events}
+    titled = held.scoring.model.titled
     reasons = tuple(
-        (points, f"{rule} ({words[event]})" if (event := latest[rule].event) in words else rule) for rule, points in top
+        (points, titled(rule, language) + (f" ({words[event]})" if (event := latest[rule].event) in words else ""))
+        for rule, points in top
     )
     return SalesScore(held.score.whole, held.score.fit, held.score.engagement, reasons)
 

@@ -24,6 +24,7 @@ from mebae.reports.handovers import Line, calls, handovers, untold
 from mebae.settings import Settings
 from mebae.starting import find_lead
 from mebae.store.database import Database, lock_lead
+from mebae.store.scoring import rule_title
 from mebae.store.tables import Handover, HandoverEvent, Lead
 
 try:
@@ -64,19 +65,20 @@ def list_handovers(*, status: str | None, owner: str | None, overdue: bool, limi
 def show_handover(id: int, *, as_json: bool) -> None:
     """One hand-over with all that happened to it."""
 
-    def look(session: Session, now: datetime) -> tuple[Handover, Lead, list[HandoverEvent]]:
+    def look(session: Session, now: datetime) -> tuple[Handover, Lead, list[HandoverEvent], list[str]]:
         row = session.get(Handover, id)
         if row is None:
             raise NotFound("hand-over", str(id))
-        return row, session.get_one(Lead, row.lead_id), handing.history_of(session, [id])
+        reasons = [f"{rule_title(session, one['rule'])} {one['points']:g}" for one in row.reasons]
+        return row, session.get_one(Lead, row.lead_id), handing.history_of(session, [id]), reasons
 
-    (row, lead, history), settings = _read(look)
+    (row, lead, history, named), settings = _read(look)
     if as_json:
         print_json({**row.model_dump(mode="json"), "history": [one.model_dump(mode="json") for one in history]})
         return
     console = screen()
     console.print(f"[bold]Hand-over {row.id}[/] {escape(lead.name or lead.email or '')} · {row.status} · {escape(row.owner)}")
-    reasons = ", ".join(f"{one['rule']} {one['points']:g}" for one in row.reasons)
+    reasons = ", ".join(named)
     opened = "became an MQL" if any(one.move == "open" and one.how == "rule" for one in history) else "handed over without a word of why"
     console.print(escape(f"{row.why or opened}; score {row.score}" + (f": {reasons}" if reasons else "")))
     table = _table("at", "what", "by", "how", "reason", "note")

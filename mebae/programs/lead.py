@@ -21,6 +21,7 @@ from mebae.reports.lead import report
 from mebae.reports.lead_told import LeadReport, Rule
 from mebae.reports.leads import LeadList, lead_list
 from mebae.reports.mail_standing import Rules
+from mebae.reports.mails_told import MailStanding, TopicTold
 from mebae.store.standing import points_words
 
 _MARKS = {True: ("✓", "green"), False: ("✗", "red")}
@@ -240,8 +241,10 @@ def _rule(rule: Rule, zone: str) -> list[Sequence[RenderableType]]:
         about.append(f"{len(rule.events)} counted")
     if rule.half_life is not None:
         about.append(f"halves in {rule.half_life}")
+    named = [rule.rule] if rule.title != rule.rule else []
+    said = [*(["fit"] if rule.kind == "fit" else about), *named]
     rows: list[Sequence[RenderableType]] = [
-        (Text(_faded(rule.points, rule.worth)), Text(rule.rule), quiet("fit" if rule.kind == "fit" else " · ".join(about)))
+        (Text(_faded(rule.points, rule.worth)), Text(rule.title), quiet(" · ".join(said)))
     ]
     rows += [
         (Text(""), quiet(f"  {one.words}"), quiet(f"{local(one.at, zone)} · {_faded(one.points, one.worth)}"))
@@ -283,6 +286,23 @@ def _history(found: LeadReport, zone: str, console: Console) -> None:
         )
 
 
+def topic_lines(mail: MailStanding) -> list[RenderableType]:
+    """What the lead said of topics, as far as it counts; and the topics whose mails heed less than others."""
+    lines: list[RenderableType] = []
+    for heeded, words in ((True, "topics"), (False, "topics chosen before, which do not count now")):
+        said = [one for one in mail.topics if one.wanted is not None and one.heeded == heeded]
+        if said:
+            chosen = ", ".join(f"{one.title or one.topic} {'yes' if one.wanted else 'no'}" for one in said)
+            lines.append(Text(f"{words}: {chosen}", style="" if heeded else "dim"))
+    return lines + [Text(exempt_words(one)) for one in mail.topics if one.differs]
+
+
+def exempt_words(one: TopicTold) -> str:
+    """What the mails of a topic do not heed, and whether one would go now."""
+    called = f"{one.topic} ({one.title})" if one.title and one.title != one.topic else one.topic
+    return f"topic {called}: {one.differs}; now: {one.now}"
+
+
 def _may_be_written_to(found: LeadReport, zone: str, console: Console) -> None:
     """The answer of the gate for a mail of now, and what it rests on."""
     mail = found.mail
@@ -302,9 +322,7 @@ def _may_be_written_to(found: LeadReport, zone: str, console: Console) -> None:
         parts.append(Text(f"unsubscribed on {local(mail.opted_out_at, zone)}", style="red"))
     if mail.suppressed is not None:
         parts.append(Text(f"its address is suppressed since {local(mail.suppressed_at, zone)}: {mail.suppressed}", style="red"))
-    said = [one for one in mail.topics if one.wanted is not None]
-    if said:
-        parts.append(Text("topics: " + ", ".join(f"{one.title or one.topic} {'yes' if one.wanted else 'no'}" for one in said)))
+    parts += topic_lines(mail)
     for cap in mail.caps:
         frees = f", a place is free from {local(cap.frees_at, zone)} on" if cap.frees_at is not None else ""
         parts.append(quiet(f"{cap.words}: {cap.used} of {cap.count} used{frees}"))

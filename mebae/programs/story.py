@@ -19,7 +19,7 @@ from mebae.sales import SalesRules
 from mebae.starting import REASONS
 from mebae.store.graphs import graph_of
 from mebae.store.sales import rules_of
-from mebae.store.scoring import QUALIFIED, STAGE_REACHED
+from mebae.store.scoring import QUALIFIED, STAGE_REACHED, rule_title
 from mebae.store.tables import Call, Delivery, Event, Handover, HandoverEvent, JourneyRow, Lead, ScoreChange, Telling
 from mebae.words import DeliveryKind, DeliveryStatus, JourneyStatus
 
@@ -106,7 +106,7 @@ def _reasons(session: Session, leads: Collection[int]) -> dict[int, list[tuple[s
     found: dict[int, list[tuple[str, float]]] = defaultdict(list)
     for lead_id, rule, total in session.exec(query.group_by(col(ScoreChange.lead_id), col(ScoreChange.rule)).order_by(points.desc())):
         if total:
-            found[lead_id].append((rule, total))
+            found[lead_id].append((rule_title(session, rule), total))
     return found
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from mebae import wiring
 from mebae.beside import load_beside
 from mebae.errors import BadInput
-from mebae.programs.lead import condition_tree, grid, print_json, quiet, section
+from mebae.programs.lead import condition_tree, exempt_words, grid, print_json, quiet, section
 from mebae.programs.screen import local, screen
 from mebae.reports.finding import lead_of
 from mebae.reports.mail_standing import Rules
@@ -71,14 +71,20 @@ def say_mails(found: MailsReport, console: Console) -> None:
     if found.standing.cure:
         console.print(Text(f"What would change that: {found.standing.cure}.", style="dim"))
     for one in found.never:
-        section(console, one.scope, Text(one.words))
+        section(console, one.scope, Text(one.words), *_exempt(found, one.topic))
     for mail in found.mails:
-        _mail(mail, found.zone, console)
+        _mail(mail, found, console)
     if not found.mails and not found.never:
         section(console, "Mails", quiet("none: no journey and no broadcast has come to a mail for it"))
 
 
-def _mail(mail: MailWhy, zone: str, console: Console) -> None:
+def _exempt(found: MailsReport, topic: str) -> list[RenderableType]:
+    """What is said above does not hold for a mail of a topic that heeds less."""
+    return [Text(exempt_words(one)) for one in found.standing.topics if one.topic == topic and one.differs]
+
+
+def _mail(mail: MailWhy, found: MailsReport, console: Console) -> None:
+    zone = found.zone
     kind = "broadcast " if mail.of_broadcast else ""
     where = f"{kind}{mail.scope}" + (f" ({mail.title})" if mail.title else "")
     step = f", step {mail.step}" if mail.step and mail.step != mail.mail else ""
@@ -98,7 +104,7 @@ def _mail(mail: MailWhy, zone: str, console: Console) -> None:
         )  # fmt: skip
         if one.cure and one is mail.answers[-1] and one.answer != "go":
             cures.append(one.cure)
-    parts: list[RenderableType] = [Text(mail.words)]
+    parts: list[RenderableType] = [Text(mail.words), *_exempt(found, mail.topic)]
     if rows:
         parts.append(grid(rows))
     parts += [quiet(f"What would change it: {cure}") for cure in cures]

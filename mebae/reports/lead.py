@@ -212,6 +212,7 @@ def _rules(session: Session, lead: Lead, held: Standing) -> list[Rule]:
         found.append(
             Rule(
                 rule=id,
+                title=held.scoring.model.titled(id),
                 kind="fit" if rule is None else "engagement",
                 points=math.fsum(one.points for one in reasons),
                 worth=math.fsum(one.worth for one in reasons),

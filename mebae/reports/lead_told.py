@@ -82,6 +82,8 @@ class Rule(Told):
     """What one rule of the model gives."""
 
     rule: str
+    title: str
+    """In English, where the rule has such a title; else its name."""
     kind: Literal["fit", "engagement"]
     points: float
     worth: float

@@ -11,7 +11,7 @@ from mebae.gating import Answer, GateFacts, GateRules, decide
 from mebae.journey import Postponed
 from mebae.mailing import BASES, Cap, MailRules
 from mebae.reports.explaining import moment_words
-from mebae.reports.mail_words import OF_AN_ERASED, cap_words, hours_words, words_of
+from mebae.reports.mail_words import OF_AN_ERASED, cap_words, hours_words, topic_words, words_of
 from mebae.reports.mails_told import CapTold, Ground, MailStanding, TopicTold
 from mebae.store.consents import consents_of
 from mebae.store.gate_facts import gather
@@ -54,7 +54,7 @@ def mail_standing(session: Session, lead: Lead, rules: Rules, now: datetime) -> 
         opted_out_at=lead.opted_out_at,
         suppressed=entry.reason if entry is not None else None,
         suppressed_at=entry.at if entry is not None else None,
-        topics=_topics(session, lead, rules.mail),
+        topics=_topics(session, lead, rules, now, silent=facts.opted_out or facts.suppressed is not None),
         caps=[_cap(cap, facts.counted, now) for cap in rules.mail.caps],
         hours=hours_words(rules.mail.hours),
         zone=facts.zone,
@@ -86,21 +86,34 @@ def _answer(answer: Answer, said: str, facts: GateFacts, rules: MailRules, now: 
     return f"not now: {said}; from {moment_words(answer.until, facts.zone)} on"
 
 
-def _topics(session: Session, lead: Lead, rules: MailRules) -> list[TopicTold]:
-    """Every topic of the rules, and what the lead said of others that were once there."""
+def _topics(session: Session, lead: Lead, rules: Rules, now: datetime, *, silent: bool) -> list[TopicTold]:
+    """Every topic of the rules, and what the lead said of others that were once there. `silent`: it gets no marketing mail at all."""
     choices = {one.topic: one for one in session.exec(select(TopicChoice).where(col(TopicChoice.lead_id) == lead.id))}
     found = []
-    for topic in dict.fromkeys([*(topic.id for topic in rules.topics), *sorted(choices)]):
-        choice, rule = choices.get(topic), rules.topic(topic)
+    for topic in dict.fromkeys([*(topic.id for topic in rules.mail.topics), *sorted(choices)]):
+        choice, rule = choices.get(topic), rules.mail.topic(topic)
+        differs = topic_words(rule)
         found.append(
             TopicTold(
                 topic=topic,
                 title=rule.title(lead.language) if rule is not None else "",
                 wanted=choice.wanted if choice is not None else None,
                 said_at=choice.at if choice is not None else None,
+                heeded=not silent and not rules.mail.is_transactional(topic),
+                differs=differs,
+                now=_now(session, lead, rules, now, topic) if differs else "",
             )
         )
     return found
+
+
+def _now(session: Session, lead: Lead, rules: Rules, now: datetime, topic: str) -> str:
+    """The gate's answer to a mail of this topic."""
+    facts = facts_of(session, lead, rules, now, topic=topic)
+    answer = decide(facts, GateRules(rules.mail, rules.calendar), now)
+    if answer is None and rules.mail.is_transactional(topic):
+        return "yes"
+    return _answer(answer, words_of(answer.why if answer is not None else None).said, facts, rules.mail, now)
 
 
 def _cap(cap: Cap, counted: tuple[datetime, ...], now: datetime) -> CapTold:

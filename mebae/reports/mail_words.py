@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mebae.mailing import Cap, MailRules, SendingHours
+from mebae.mailing import Cap, MailRules, SendingHours, Topic
 from mebae.programs.wording import span_words
 
 
@@ -144,6 +144,21 @@ def cap_words(cap: Cap) -> str:
     'at most 2 in 7 days'
     """
     return f"at most {cap.count} in {span_words(cap.within)}"
+
+
+def topic_words(topic: Topic | None) -> str:
+    """What the mails of a topic do not heed that other mails do; empty if nothing.
+
+    >>> topic_words(Topic("reply", capped=False, at_any_time=True))
+    'its mails go at any time, also outside the hours, and beside the caps'
+    """
+    if topic is None:
+        return ""
+    if topic.transactional:
+        return "its mails need no consent, and heed neither an unsubscribe nor topics, caps and hours"
+    parts = ["go at any time, also outside the hours"] if topic.at_any_time else []
+    parts += ["beside the caps" if parts else "go beside the caps"] if not topic.capped else []
+    return f"its mails {', and '.join(parts)}" if parts else ""
 
 
 def hours_words(hours: SendingHours | None) -> str:

@@ -10,6 +10,7 @@ from sqlmodel import Session, col, func, or_, select
 
 from mebae.errors import NotFound
 from mebae.graph import Choice, Graph
+from mebae.mail.rendering import BrokenMail, parse_mail
 from mebae.reports.explaining import moment_words
 from mebae.reports.finding import called
 from mebae.reports.mail_standing import Rules, mail_standing, zone_of
@@ -24,6 +25,7 @@ from mebae.store.tables import (
     GateRow,
     JourneyRow,
     Lead,
+    MailText,
     PublishedBroadcast,
     PublishedMail,
     PublishedScenario,
@@ -173,11 +175,15 @@ class _Mails:
         for row in self.session.exec(select(PublishedScenario).order_by(PublishedScenario.scenario)).all():
             if mail in _mails_of(self._graph(row.version)):
                 so_far = why(self.session, self.lead, row.scenario, self.now, zone=self.zone).answer
-                found.append(NeverDue(scope=row.scenario, words=f"it never came to this mail: {so_far}"))
+                words = f"it never came to this mail: {so_far}"
+                found.append(NeverDue(scope=row.scenario, words=words, topic=self._topic(row.scenario, mail)))
         broadcasts = set(self.session.exec(select(PublishedBroadcast.broadcast)).all())
         scopes = self.session.exec(select(PublishedMail.scope).where(PublishedMail.mail == mail).distinct()).all()
         found += [
-            NeverDue(scope=scope, words="it is a broadcast's, and no run of it had this lead among those to be written to")
+            NeverDue(
+                scope=scope, words="it is a broadcast's, and no run of it had this lead among those to be written to",
+                topic=self._topic(scope, mail),
+            )
             for scope in sorted(scopes)
             if scope in broadcasts
         ]
@@ -185,6 +191,15 @@ class _Mails:
             known = self.session.exec(select(PublishedMail.mail).where(PublishedMail.scope != "layouts").distinct()).all()
             raise NotFound("mail", mail, known)
         return found
+
+    def _topic(self, scope: str, mail: str) -> str:
+        """As the mail's text says."""
+        query = select(MailText.source).join(PublishedMail, col(PublishedMail.hash) == col(MailText.hash))
+        source = self.session.exec(query.where(PublishedMail.scope == scope, PublishedMail.mail == mail)).first()
+        try:
+            return "" if source is None else parse_mail(source, mail).topic
+        except BrokenMail:
+            return ""
 
     def _at(self, moment: datetime | None) -> str:
         return "?" if moment is None else moment_words(moment, self.zone)

@@ -32,6 +32,12 @@ class TopicTold(Told):
     wanted: bool | None
     """None: the lead said nothing of it."""
     said_at: datetime | None
+    heeded: bool = True
+    """Whether what the lead said of it counts: not while it gets no marketing mail at all, nor of a transactional topic."""
+    differs: str = ""
+    """What its mails do not heed that others do; empty if nothing."""
+    now: str = ""
+    """Of a topic that differs: the gate's answer to a mail of it at this moment, in words."""
 
 
 class CapTold(Told):
@@ -103,6 +109,8 @@ class NeverDue(Told):
 
     scope: str
     words: str
+    topic: str = ""
+    """As its text says; empty if it says none, or there is no text any more."""
 
 
 class MailsReport(Told):

@@ -92,6 +92,12 @@ def stage_titles_of(session: Session) -> dict[str, str]:
     return STAGE_TITLES if active is None else active.model.stage_titles
 
 
+def rule_title(session: Session, rule: str, language: str = "en") -> str:
+    """What readers of a language call a rule, as the active model has it."""
+    active = active_scoring(session)
+    return rule if active is None else active.model.titled(rule, language)
+
+
 def publish_scoring(session: Session, loaded: LoadedScoring | None, now: datetime) -> bool:
     """Publishes what the files say; whether `mebae rescore` is due, as there are leads that are not scored by it.
 

@@ -44,7 +44,7 @@ class Standing(NamedTuple):
     def in_brief(self) -> str:
         """The score and its main reasons in a line, by the rules' names: nothing of the lead itself, so Temporal may hold it."""
         rules = self.by_rule
-        named = ", ".join(f"{rule[:_LONGEST]} {points_words(points)}" for rule, points in rules[:REASONS])
+        named = ", ".join(f"{self.scoring.model.titled(rule)[:_LONGEST]} {points_words(points)}" for rule, points in rules[:REASONS])
         more = ", …" if len(rules) > REASONS else ""
         return f"{self.score.whole}" + (f" ({named}{more})" if named else "")
 
