@@ -126,6 +126,8 @@ class SalesRules(Data):
     """The variable of the environment with the webhook of the team's channel."""
     webhook_hosts: tuple[str, ...] = ("hooks.slack.com",)
     """The hosts that webhooks may go to."""
+    webhooks_private: bool = False
+    """Whether those may be in a private network."""
     currency: str = "JPY"
     digest: Digest | None = None
     """None: no weekly mail."""

@@ -1,7 +1,7 @@
 """How sales is told: by mail, and by a Slack-compatible webhook.
 
 A webhook's address comes from the environment, by the name that `sales.py` gives; it goes to configured hosts only, over https (http
-to this machine), follows no redirect and uses no proxy that it was not given: no request that somebody else has thought of (SSRF).
+to this machine), by `mebae.crm.outside`: no redirect, no private network unless it is said, nothing endless (SSRF, DNS rebinding).
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
-import httpx
 from sqlmodel import Session
 
+from mebae.crm.adapter import CrmAway, CrmRefused
+from mebae.crm.outside import Outside
 from mebae.digest import DIGEST, gather
 from mebae.errors import MailInvalid, Permanent, Temporary
 from mebae.mail.digest import digest_mail
@@ -28,9 +29,6 @@ from mebae.store.database import Database
 from mebae.store.sales import rules_of
 from mebae.store.tables import Telling
 from mebae.telling import Dropped, Message
-
-TIMEOUT = 10.0
-"""Seconds for a webhook to answer."""
 
 
 class WebhookUnavailable(Temporary):
@@ -79,7 +77,7 @@ class SlackWebhook:
 
     def __init__(self, database: Database, settings: MailSettings, environ: Mapping[str, str]) -> None:
         self._database, self._settings, self._environ = database, settings, environ
-        self._client = httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+        self._outside: dict[tuple[str, bool], Outside] = {}
 
     async def tell(self, message: Message, now: datetime) -> str:
         rules = await self._database.read(rules_of)
@@ -90,10 +88,29 @@ class SlackWebhook:
         if name is None:
             raise Dropped
         url = allowed(self._environ.get(name), rules)
-        return await post(self._client, url, slack_message(found.note), {"Idempotency-Key": message.key})
+        return await self._post(url, _is_private(url, rules), slack_message(found.note), {"Idempotency-Key": message.key})
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        for outside in self._outside.values():
+            await outside.aclose()
+
+    async def _post(self, url: str, private: bool, body: object, headers: Mapping[str, str]) -> str:
+        """One request with a JSON body. 2xx is heard; 408, 425, 429, 5xx and no answer are asked again; anything else never."""
+        parts = urlsplit(url)
+        base = f"{parts.scheme}://{parts.netloc}"
+        try:
+            if (base, private) not in self._outside:
+                self._outside[base, private] = Outside(base, private=private)
+            answer = await self._outside[base, private].ask("POST", url[len(base) :], body=body, headers=headers, told=True)
+        except CrmAway as away:
+            raise WebhookUnavailable(raw=away.raw) from None
+        except CrmRefused:
+            raise WebhookRefused("webhook-address") from None
+        if answer.ok:
+            return answer.raw
+        if answer.status in (408, 425, 429) or answer.status >= 500:
+            raise WebhookUnavailable(raw=answer.raw, retry_after=answer.retry_after)
+        raise WebhookRefused(raw=answer.raw)
 
 
 def allowed(url: str | None, rules: SalesRules) -> str:
@@ -113,19 +130,9 @@ def allowed(url: str | None, rules: SalesRules) -> str:
     return url
 
 
-async def post(client: httpx.AsyncClient, url: str, body: object, headers: Mapping[str, str]) -> str:
-    """One request with a JSON body. 2xx is heard; 408, 425, 429, 5xx and no answer are asked again; anything else never."""
-    try:
-        answer = await client.post(url, json=body, headers=dict(headers))
-    except httpx.HTTPError as error:
-        raise WebhookUnavailable(raw=type(error).__name__) from None
-    raw = f"{answer.status_code} {answer.text[:300]}"
-    if answer.is_success:
-        return raw
-    if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
-        after = answer.headers.get("retry-after", "")
-        raise WebhookUnavailable(raw=raw, retry_after=timedelta(seconds=int(after)) if after.isdigit() else None)
-    raise WebhookRefused(raw=raw)
+def _is_private(url: str, rules: SalesRules) -> bool:
+    """Whether its host may be in a private network: where the rules say so, and this machine, if they name it."""
+    return rules.webhooks_private or _is_here(urlsplit(url).hostname or "")
 
 
 def _written(session: Session, telling: int, settings: MailSettings, now: datetime) -> tuple[Person, str, Rendered]:

@@ -76,7 +76,8 @@ class Sales:
     - `mail_waits`: how long marketing mail waits meanwhile: `"until-judged"` (default), `"until-closed"` or `"never"`.
     - `open`: the business hours, by which deadlines and calls count.
     - `call_within`: by when a call is to be made where its step does not say.
-    - `slack`: the variable of the environment with the webhook of the team's channel. `webhook_hosts`: where webhooks may go.
+    - `slack`: the variable of the environment with the webhook of the team's channel. `webhook_hosts`: where webhooks may go;
+      `webhooks_private=True`: those hosts may be in a private network, such as a chat server of your own.
     - `digest`: a mail once a week with the leads that are warm.
 
     >>> Sales(people=[person("sato", "佐藤", "sato@example.jp")]).people[0].role
@@ -96,6 +97,7 @@ class Sales:
     call_within: Duration = field(default=Duration(business_days=1))
     slack: str | None = None
     webhook_hosts: Iterable[str] = ("hooks.slack.com",)
+    webhooks_private: bool = False
     currency: str = "JPY"
     digest: Digest | None = None
 
@@ -117,6 +119,7 @@ class Sales:
             _condition(self.sql, "sql=")
         _one_of(self.mail_waits, get_args(MailWaits), "mail_waits")
         _flag(self.hand_over_mqls, "hand_over_mqls")
+        _flag(self.webhooks_private, "webhooks_private")
         hours_: Any = self.open
         if not isinstance(hours_, Hours):
             raise AuthoringError(f'open={_show(hours_)}: write open=between("09:00", "18:00")')

@@ -83,7 +83,7 @@ def compile_sales(written: Sales, check: Checker) -> SalesRules:
         judgement=written.judgement, reasons=tuple(written.reasons), rest=check.span(written.rest, None, "rest="),
         sql=None if written.sql is None else check.condition(written.sql, None, "sql: "), mail_waits=written.mail_waits,
         hours=written.open, call_within=check.span(written.call_within, None, "call_within="), slack=written.slack,
-        webhook_hosts=tuple(written.webhook_hosts), currency=written.currency,
+        webhook_hosts=tuple(written.webhook_hosts), webhooks_private=written.webhooks_private, currency=written.currency,
         digest=_digest(written.digest, ids, check),
     )  # fmt: skip
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -48,12 +50,17 @@ class Hook:
     answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        first = await reader.read(1)
+        if first in (b"", b"\x16"):  # it speaks TLS
+            writer.close()
+            return
+        head = (first + await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in head[1:] if line)}
         body = await reader.readexactly(int(headers["content-length"]))
         self.got.append((headers, json.loads(body)))
         writer.write(self.answer)
-        await writer.drain()
+        with contextlib.suppress(ConnectionError):  # who has heard enough hangs up
+            await writer.drain()
         writer.close()
 
 
@@ -181,6 +188,45 @@ async def test_a_webhook_goes_to_configured_hosts_only(sqlite_database: Database
             allowed(wrong, hosts)
     with pytest.raises(WebhookUnavailable, match="webhook-unset"):
         allowed(None, hosts)
+
+
+@pytest.mark.parametrize(("private", "status"), [(False, ("refused", 1, "webhook-address")), (True, ("waiting", 1, "webhook-unavailable"))])
+async def test_a_webhooks_name_that_leads_into_a_private_network_reaches_nobody_unless_it_is_said(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, private: bool, status: tuple[str, int, str]
+) -> None:
+    """A name server that somebody else runs may say anything (DNS rebinding); a chat server in the house is said to be there."""
+    async with hook() as inside:
+
+        async def looked_up(*_: object, **__: object) -> list[object]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", inside.port))]
+
+        named = f"chat.example.jp:{inside.port}"
+        given(sqlite_database, rules(1).model_copy(update={"webhook_hosts": (named,), "webhooks_private": private}))
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", looked_up)
+        channel = SlackWebhook(sqlite_database, SETTINGS, {"SLACK_SATO": f"https://{named}/hook"})
+        await Teller(sqlite_database, {"slack": channel}, clock=WorldClock()).deliver("slack")
+        assert (statuses(sqlite_database)[1][1:], inside.got) == (status, []), "this one speaks no TLS, so it was asked and did not answer"
+        await channel.aclose()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 3_000_000,
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\nConnection: close\r\n\r\n\x1f\x8b",
+    ],
+    ids=["long", "packed"],
+)
+async def test_what_a_webhook_has_heard_is_told_whatever_it_says_to_it(sqlite_database: Database, answer: bytes) -> None:
+    """Only the status counts: an answer without end is not read, and nobody is told twice for it."""
+    async with hook() as slack:
+        given(sqlite_database, rules(slack.port))
+        slack.answer = answer
+        channel = SlackWebhook(sqlite_database, SETTINGS, {"SLACK_SATO": f"http://127.0.0.1:{slack.port}/hook"})
+        await Teller(sqlite_database, {"slack": channel}, clock=WorldClock()).deliver("slack")
+        row = sqlite_database.read_now(lambda session: session.exec(select(Telling).where(Telling.channel == "slack")).one())
+        assert (row.status, len(row.raw or "") <= 500) == ("told", True)
+        await channel.aclose()
 
 
 async def test_nobody_is_asked_to_take_what_is_closed(sqlite_database: Database) -> None:

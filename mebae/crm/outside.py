@@ -81,9 +81,10 @@ class Outside:
 
     async def ask(
         self, method: str, path: str, *, body: object = None, content: bytes | None = None, headers: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None, form: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None, form: Mapping[str, str] | None = None, told: bool = False,
     ) -> Reply:  # fmt: skip
-        """One request. `path` is below the base; "" is the base itself."""
+        """One request. `path` is below the base; "" is the base itself. `told`: only the status counts, and of what is said to it
+        no more is read than is kept."""
         given = dict(headers or {})
         if body is not None:
             content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
@@ -94,7 +95,7 @@ class Outside:
                 asyncio.timeout(WHOLE),
                 self._client.stream(method, f"{self._base}{path}", content=content, headers=given, params=params, data=form) as answer,
             ):
-                return Reply(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, await _body(answer))
+                return Reply(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, await _body(answer, told))
         except (httpx.HTTPError, TimeoutError) as error:
             raise CrmAway(raw=type(error).__name__) from None
 
@@ -154,12 +155,17 @@ def answered(error: CrmAway | CrmRefused) -> Answer:
     return Refused(error.code, error.raw or "")
 
 
-async def _body(answer: httpx.Response) -> bytes:
+async def _body(answer: httpx.Response, told: bool) -> bytes:
     if answer.headers.get("content-encoding", "identity") not in ("", "identity"):
+        if told:
+            return b""
         raise CrmAway("crm-answer", raw=f"{answer.status_code} packed")
     parts, size = [], 0
     async for part in answer.aiter_raw():
         size += len(part)
+        if told and size >= RAW:
+            parts.append(part[:RAW])
+            break
         if size > LARGEST:
             raise CrmAway("crm-answer", raw=f"{answer.status_code} more than {LARGEST} bytes")
         parts.append(part)
