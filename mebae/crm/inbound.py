@@ -97,9 +97,14 @@ def read(
 ) -> CrmMessage | None:
     """Takes in a record of theirs. `key`: of the message that said it has changed; None of a pull, which notes only what is news."""
     link = linked(session, system.name, theirs.id)
-    if link is None or lock_lead(session, link.lead_id) is None:
+    if link is not None:
+        lock_lead(session, link.lead_id)
+        session.expire(link)
+        link = linked(session, system.name, theirs.id)  # whoever had the lock before may have erased the lead
+    if key is not None and not known(session, system.name, key):
+        return None  # the same: the message was wiped with it, and is not written anew
+    if link is None:
         return None if key is None else _closed(_message(session, system, key, now), "ignored", "not-ours", now)
-    session.refresh(link)
     why, move = _news(system, link, theirs)
     if move is None:
         if key is None:

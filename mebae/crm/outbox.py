@@ -7,7 +7,7 @@ lead says what it is when it is told: changes that come while one waits untried 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlmodel import Session, col, func, or_, select
 
@@ -18,6 +18,8 @@ from mebae.store.facts import LeadFacts
 from mebae.store.tables import Call, CrmCursor, Handover, HandoverEvent, Lead, Telling
 
 LEAD, ACTIVITY, TASK = "lead", "activity", "task"
+LATE = timedelta(minutes=5)
+"""How long after its own moment a change may be committed: it waited for a lock, or for a database that was away."""
 TASKS_FOR = ("opened", "pass")
 """What of a hand-over asks somebody to do something."""
 
@@ -86,12 +88,15 @@ def tell_lead(session: Session, system: System, lead: Lead, now: datetime, *, fo
 
 
 def changed_leads(session: Session, system: System, after: int, until: datetime, most: int) -> list[int]:
-    """Leads of which something changed since the last look, by id; those after one id."""
+    """Leads of which something changed since the last look, or shortly before it, by id; those after one id.
+
+    What the last look has seen already is told to nobody twice: it is the same as what was told.
+    """
     cursor = session.get(CrmCursor, system.name)
     since = None if cursor is None else cursor.swept_until
     query = select(Lead.id).where(col(Lead.id) > after, col(Lead.erased_at).is_(None), col(Lead.email).is_not(None))
     if since is not None:
-        query = query.where(or_(col(Lead.updated_at) > since, col(Lead.scored_at) > since))
+        query = query.where(or_(col(Lead.updated_at) > since - LATE, col(Lead.scored_at) > since - LATE))
     query = query.where(col(Lead.created_at) <= until)
     return [id for id in session.exec(query.order_by(col(Lead.id)).limit(most)) if id is not None]
 

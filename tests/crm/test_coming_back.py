@@ -18,21 +18,24 @@ from sqlmodel import col, select
 from standardwebhooks import Webhook as Reference
 
 from mebae.clock import WorldClock
+from mebae.crm import inbound
 from mebae.crm.model import System
 from mebae.crm.rounds import CrmInbox, pulling, pushing
 from mebae.crm.wiring import adapter_of
 from mebae.crm_language import choice, webhook
+from mebae.erasing import erase_lead
 from mebae.handover import Move
 from mebae.http.app import create_app
 from mebae.http.crm import CrmIntake
 from mebae.resting import Setting
-from mebae.store.database import Database
-from mebae.store.tables import CrmLink, CrmMessage, Event, Handover, HandoverEvent, Lead
+from mebae.store.database import Database, lock_lead
+from mebae.store.tables import CrmLink, CrmMessage, Event, Handover, HandoverEvent, Lead, Telling
 from tests.crm.doubles import HubSpotDouble, KintoneDouble, SalesforceDouble
 from tests.crm.people import CALENDAR, ZONE, Telling_, decide, given, hand_over, stands, teller_of, tellings
 from tests.crm.site import Said, running
 from tests.crm.test_adapters import HOUSES, House, a_hubspot, a_kintone, a_salesforce
 from tests.leads import NOW, SATO
+from tests.test_erasing import whole
 
 SECRET, CLIENT_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "app-client-secret"
 SETTING = Setting(ZONE, CALENDAR)
@@ -252,6 +255,46 @@ async def test_message_waits_while_the_system_is_away_and_is_read_on_its_return(
         await teller.channel.aclose()
 
 
+@pytest.mark.parametrize("when", ["while-it-is-read", "between-two-statements"])
+async def test_lead_erased_while_its_record_is_read_leaves_no_record_id(
+    database: Database, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    async with running(HubSpotDouble()) as site:
+        system, environ = a_hubspot(site), HOUSES["hubspot"].environ
+        given(database, system)
+        teller = await pushed(database, system, environ)
+        [id] = site.records
+        site.records["9004711"] = site.records.pop(id)  # a number that nothing else in the database looks like
+        site.change("9004711", lifecyclestage="customer")
+        database.write_now(lambda session: session.exec(select(CrmLink)).one().sqlmodel_update({"their_id": "9004711"}))
+        database.write_now(inbound.nudge, system, "1-9004711-5-lifecyclestage", "9004711", NOW)
+        adapter = adapter_of(system, environ)
+        if when == "while-it-is-read":
+            really = adapter.read
+
+            async def read(ids: Any) -> Any:
+                found = await really(ids)
+                await database.write(erase_lead, 1, NOW, SETTING)
+                return found
+
+            monkeypatch.setattr(adapter, "read", read)
+        else:
+
+            def lock(session: Any, lead: int) -> Any:
+                if lead == 1:  # whoever held the lock before has erased it
+                    monkeypatch.undo()
+                    erase_lead(session, 1, NOW, SETTING)
+                return lock_lead(session, lead)
+
+            monkeypatch.setattr(inbound, "lock_lead", lock)
+        inbox = CrmInbox(database, {system.name: (system, adapter)}, SETTING, clock=WorldClock(), machine=lambda: NOW)
+        assert await inbox.look(system.name) == 1
+        await adapter.aclose()
+        assert messages(database) == [("ignored", "erased")]
+        assert "9004711" not in whole(database)
+        await teller.channel.aclose()
+
+
 # Pulls ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -372,11 +415,25 @@ async def test_leads_that_changed_go_by_schedule_and_only_those(database: Databa
         assert len(site.batches) < 7  # few requests for many leads
         diary.now = later
         diary.is_someone("lead3@example.jp", name="Lead three", ago=timedelta(minutes=10))
-        assert push(later)[-1] == {"told": 1}
+        asked = sum(site.batches)
+        assert push(later)[-1] == {"told": 2}  # and who had changed shortly before the last look is looked at again
         await teller.tell()
         assert site.find("氏名", "Lead three") is not None
-        assert [status for _, status, _ in tellings(database)] == ["told"] * 8
+        assert sum(site.batches) == asked + 1
+        assert sorted(status for _, status, _ in tellings(database)) == ["dropped"] + ["told"] * 8  # it is the same, and is not sent
         await teller.channel.aclose()
+
+
+async def test_lead_whose_change_was_committed_late_goes_with_the_next_push(sqlite_database: Database) -> None:
+    """A transaction that began before the last look, and was committed after it."""
+    system = a_kintone(KintoneDouble())
+    diary = given(sqlite_database, system)
+    list(pushing(system)(sqlite_database, lambda: NOW))
+    seconds_before = NOW - timedelta(seconds=20)
+    one = diary.is_someone("late@example.jp", name="Late", ago=timedelta(seconds=20))
+    sqlite_database.write_now(lambda session: session.get_one(Lead, one).sqlmodel_update({"updated_at": seconds_before, "scored_at": None}))
+    assert [dict(mark.counts) for mark in pushing(system)(sqlite_database, lambda: NOW + timedelta(minutes=30))][-1]["told"] >= 1
+    assert one in sqlite_database.read_now(lambda session: list(session.exec(select(Telling.lead_id).where(Telling.what == "lead"))))
 
 
 async def test_refused_lead_holds_up_nobody_and_its_activity_says_why(sqlite_database: Database) -> None:
