@@ -154,7 +154,9 @@ class ScoringModel(Hashed):
 
     @cached_property
     def _english(self) -> dict[str, str]:
-        return {rule.id: rule.title_en for rule in (*self.fit, *self.engagement) if rule.title_en}
+        titles = {rule.id: rule.title_en for rule in self.fit}
+        titles |= {rule.id: rule.title_en for rule in self.engagement}
+        return {rule: title for rule, title in titles.items() if title}
 
     def conditions(self) -> Iterator[Condition]:
         """Every condition on a lead, in the order written."""
