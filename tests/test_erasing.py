@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mebae.errors import BadInput
 from mebae.mail.inbox import Inbox
 from mebae.programs import personal
 from mebae.resting import Setting
+from mebae.showing import SECTIONS, shown
 from mebae.store import suppressions
 from mebae.store.crm import note_link
 from mebae.store.database import Database, lock_lead
@@ -52,6 +54,7 @@ PERSONAL = (
 )  # fmt: skip
 """Planted wherever a lead's data can go; none of it may be anywhere in the database afterwards."""
 
+ROOT = Path(__file__).parents[1]
 AT = Setting(TOKYO, Calendar())
 FOLLOW = Scenario("follow", enters_on=downloaded("whitepaper-*"), steps=[send("thanks"), wait(days(3)), send("more")])
 
@@ -317,6 +320,29 @@ def test_a_lead_sees_all_that_is_kept_of_it(database: Database) -> None:
     assert "someone@else.example" not in text
 
 
+def test_what_a_lead_is_shown_reads_in_the_words_of_the_house(database: Database) -> None:
+    lead = known_everywhere(database)
+
+    told = shown(database.read_now(everything_of, lead))
+
+    text = json.dumps(told, ensure_ascii=False)
+    assert [word for word in PERSONAL if word not in text and word != "203.0.113.77"] == [], "nothing of the lead is lost on the way"
+    assert told["lead"]["email"] == YUKI
+    assert list(told)[:2] == ["lead", "consents"]
+    assert {"events", "deliveries", "came_back", "topic_choices", "journeys"} <= set(told)
+    assert set(told["events"][0]) == {"name", "properties", "occurred_at", "received_at", "message_id"}
+    assert not re.search(r'"(tally|seq|last_seq|listening|text_hash|attempt|lane|routed_at|lead_id)":', text)
+
+
+def test_every_column_that_knows_a_lead_is_shown_or_is_machinery() -> None:
+    assert set(SECTIONS) == {"leads", *WHAT_BECOMES, *BY_ANOTHER}
+    for table, section in SECTIONS.items():
+        assert set(section.names).isdisjoint(section.machinery)
+        assert {*section.names, *section.machinery} == set(SQLModel.metadata.tables[table].c.keys()), table
+    page = (ROOT / "docs" / "how-to" / "personal-data.md").read_text()
+    assert re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE) == [section.name for section in SECTIONS.values()]
+
+
 async def test_an_erased_leads_journeys_end_also_parked_ones_and_no_mail_follows(sqlite_database: Database) -> None:
     async with house(sqlite_database) as mebae:
         graph = await mebae.publish(FOLLOW)
@@ -388,7 +414,7 @@ def test_the_export_is_a_private_file_that_can_be_read(workplace: Database, tmp_
     personal.export(YUKI, file)
 
     told = json.loads(file.read_text())
-    assert told["tables"]["leads"][0]["email"] == YUKI
+    assert (told["format"], told["lead"]["email"]) == (1, YUKI)
     assert file.stat().st_mode & 0o077 == 0
     workplace.close()
 

@@ -17,6 +17,7 @@ from mebae.errors import BadInput
 from mebae.mail.inbox import Inbox
 from mebae.programs.screen import screen
 from mebae.reports.finding import called, lead_of
+from mebae.showing import FORMAT, shown
 from mebae.store.database import Database
 from mebae.store.tables import Lead
 
@@ -33,16 +34,16 @@ def export(who: str, file: Path | None) -> None:
         found = database.read_now(everything_of, _number(lead))
     finally:
         database.close()
-    told = {"lead": lead.id, "exported_at": wiring.world_now(settings).isoformat(), "tables": found}
+    told = {"format": FORMAT, "exported_at": wiring.world_now(settings).isoformat(), **shown(found)}
     text = json.dumps(told, ensure_ascii=False, indent=2)
     if file is None:
         print(text)
         return
     file.touch(mode=0o600)
     file.write_text(text + "\n", encoding="utf-8")
-    rows = sum(len(rows) for rows in found.values())
+    rows = sum(len(rows) for rows in told.values() if isinstance(rows, list))
     screen().print(
-        f"[green]✓[/] {escape(str(file))}: {rows} rows of {len(found)} tables. "
+        f"[green]✓[/] {escape(str(file))}: the lead, and {rows} things that are kept of it. "
         "This is personal data: hand it over by a safe way, and keep it no longer than you need it."
     )
 
