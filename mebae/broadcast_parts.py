@@ -65,7 +65,7 @@ def next_part(session: Session, it: Run, zones: Sequence[str | None]) -> Run | L
 
 
 def _next_zone(it: Run, zones: Sequence[str | None]) -> Run | Later | None:
-    """The zones where it is time next, counted from those that had their turn."""
+    """The zones where it is time next, counted from those that had their turn; after them all whom they missed."""
     when = it.plan.schedule
     assert when is not None
     own = first_zone(it.plan.zone, it.world.zone)
@@ -78,15 +78,15 @@ def _next_zone(it: Run, zones: Sequence[str | None]) -> Run | Later | None:
             named[zone] = due
     coming = [due for due in moments if it.place.moment is None or due > it.place.moment]
     if not coming:
-        return None
+        return None if it.place.missed else _begin(it, "zone", it.now, zones=(), all_others=True, missed=True)
     first = min(coming)
     if first > it.now:
         return Later(first, "zone")
     mine = tuple(sorted(zone for zone, due in named.items() if due == first))
     if _local(it.place, when.at, own) == first:
         others = tuple(sorted(zone for zone, due in named.items() if due != first))
-        return _begin(it, "zone", first, moment=first, zones=others, all_others=True)
-    return _begin(it, "zone", first, moment=first, zones=mine, all_others=False)
+        return _begin(it, "zone", first, moment=first, zones=others, all_others=True, missed=False)
+    return _begin(it, "zone", first, moment=first, zones=mine, all_others=False, missed=False)
 
 
 def _begin(it: Run, part: str, at: datetime, **more: object) -> Run:

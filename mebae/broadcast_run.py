@@ -46,6 +46,8 @@ class Place(BaseModel):
     zones: tuple[str, ...] = ()
     all_others: bool = False
     """See `Zones`."""
+    missed: bool = False
+    """The zones are through, and this part is for whom they missed: who moved to one that had had its turn."""
     decide_at: AwareDatetime | None = None
     """Set when the test's mails are out, but for a few."""
     limit: AwareDatetime | None = None

@@ -1,7 +1,7 @@
 """A run of a broadcast: what comes next, and what has been done. Transactions that decide; the sending is `mebae.mail.bulk`.
 
     begin ─► [test ─► wait ─► decide] ─► main ─┐
-          └► zone ─► zone ─► … ────────────────┴─► late: what had to wait ─► done
+          └► zone ─► zone ─► … ─► missed ──────┴─► late: what had to wait ─► done
 
 A run goes through its leads in the order of their ids, a batch at a time, and keeps the place in its row: `take` says whose
 turn it is, the mails go out, `taken` moves the place on. A worker that dies in between leaves the place where it was; the
@@ -98,7 +98,7 @@ def look(session: Session, run: int, world: World, now: datetime, *, most: int) 
     if place.part and not place.through:
         share = plan.ab.share if plan.ab is not None and place.part == "test" else 100
         read = min(most * 100 // share, READ_AT_MOST)
-        zones = Zones(place.zones, place.all_others) if place.part == "zone" else None
+        zones = Zones(place.zones, place.all_others, place.missed) if place.part == "zone" else None
         return Looked(place.turn, leads.page(session, run, plan, now, after=place.after, most=read, zones=zones))
     if place.day is not None or place.since is not None:
         return Looked(place.turn, zones=leads.zones_of(session, plan, now))

@@ -517,6 +517,33 @@ async def test_a_new_zone_is_found_while_the_run_rests(sqlite_database: Database
     assert story.mailer.mailed == Counter([berlin])
 
 
+async def test_a_lead_that_moves_to_a_zone_where_the_time_has_passed_gets_it_with_the_last_zone(database: Database) -> None:
+    """It was to get it in Honolulu, and flies to Tokyo while the run is in Berlin: nobody is passed over."""
+    moves, stays, tokyo = (people(database, 1, time_zone=zone)[0] for zone in ("Pacific/Honolulu", "Pacific/Honolulu", "Asia/Tokyo"))
+    [berlin] = people(database, 1, time_zone="Europe/Berlin")
+    story = Story.scheduled(database, local(), datetime(2026, 3, 7, 20, 0, tzinfo=UTC))
+    story.now = datetime.fromisoformat(ZONES["Europe/Berlin"])
+    await story.on()
+    assert story.mailer.mailed == Counter([tokyo, berlin])
+    story.write(moves, time_zone="Asia/Tokyo")
+    await story.to_the_end()
+    assert story.mailer.mailed == Counter([tokyo, berlin, moves, stays])
+    sent = {row.lead_id: row.sent_at for row in story.deliveries()}
+    assert sent[moves] == sent[stays] == datetime.fromisoformat(ZONES["Pacific/Honolulu"])
+
+
+async def test_the_last_zones_only_lead_that_moves_away_gets_it_at_once(sqlite_database: Database) -> None:
+    [tokyo], [moves] = people(sqlite_database, 1, time_zone="Asia/Tokyo"), people(sqlite_database, 1, time_zone="Pacific/Honolulu")
+    story = Story.scheduled(sqlite_database, local(), datetime(2026, 3, 7, 20, 0, tzinfo=UTC))
+    story.now = datetime.fromisoformat(ZONES["Europe/Berlin"])
+    assert isinstance(await story.on(), Resting)
+    story.write(moves, time_zone="Asia/Tokyo")
+    story.now += MINUTE
+    story.write(tokyo, time_zone="Pacific/Honolulu")  # who has had it gets it no second time
+    await story.to_the_end()
+    assert story.mailer.mailed == Counter([tokyo, moves])
+
+
 async def test_by_command_each_zone_gets_it_at_its_next_time(sqlite_database: Database) -> None:
     tokyo, berlin = (people(sqlite_database, 1, time_zone=zone)[0] for zone in ("Asia/Tokyo", "Europe/Berlin"))
     story = Story.begin(sqlite_database, local())  # noon in Tokyo, five in the morning in Berlin

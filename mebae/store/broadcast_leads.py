@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, case, or_, true, update
+from sqlalchemy import ColumnElement, and_, case, exists, or_, true, update
 from sqlalchemy import select as columns
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, func
@@ -34,10 +34,14 @@ class Zones(NamedTuple):
     named: tuple[str, ...]
     others: bool = False
     """Those who are in none of `named`, or in no zone at all."""
+    missed: bool = False
+    """Only those for whom the run has done nothing yet."""
 
-    def where(self) -> ColumnElement[bool]:
+    def where(self, run: int) -> ColumnElement[bool]:
         zone = col(Lead.time_zone)
-        return or_(zone.is_(None), zone.not_in(self.named)) if self.others else zone.in_(self.named)
+        here = or_(zone.is_(None), zone.not_in(self.named)) if self.others else zone.in_(self.named)
+        done = exists().where(col(Delivery.broadcast_id) == run, col(Delivery.lead_id) == col(Lead.id))
+        return and_(here, ~done) if self.missed else here
 
 
 class Turn(NamedTuple):
@@ -69,7 +73,7 @@ def page(
     session: Session, run: int, plan: BroadcastPlan, now: datetime, *, after: int, most: int, zones: Zones | None = None
 ) -> list[Turn]:
     """The next members after a lead, by id. Empty: there are none any more."""
-    where = true() if zones is None else zones.where()
+    where = true() if zones is None else zones.where(run)
     query = columns(col(Lead.id)).where(col(Lead.id) > after, members(session, plan, now), where)
     ids = session.execute(query.order_by(col(Lead.id)).limit(most)).scalars().all()
     known = {turn.lead: turn for turn in _turns(session, run, ids)}
