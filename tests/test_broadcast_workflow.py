@@ -134,6 +134,32 @@ class Counting:
         self.mails += 1
 
 
+async def test_a_broadcast_that_the_database_calls_paused_rests_and_can_be_resumed(sqlite_database: Database) -> None:
+    """Its workflow did not hear of the pause (the answer was lost, or somebody reset it): it must not ask again and again."""
+    async with house(sqlite_database) as mebae:
+        await leads(mebae, 3)
+        await publish(mebae, plan())
+        row = await mebae.database.write(request_run, plan(), "c1", mebae.now())
+        await mebae.database.write(_pause, row.id)
+        await start_run(mebae.client, row, mebae.clock)
+        handle = mebae.client.get_workflow_handle(row.workflow_id)
+        async with asyncio.timeout(60):
+            while (await handle.query(contracts.WHERE, result_type=contracts.BroadcastStanding)).next != "paused":
+                await asyncio.sleep(0.05)
+        before = await handle.describe()
+        await asyncio.sleep(0.5)  # one that spins asks some twenty times meanwhile, and is continued as new
+        after = await handle.describe()
+        assert (after.run_id, after.history_length <= before.history_length + 2) == (before.run_id, True)
+        assert mebae.relay.mails == []
+        await handle.execute_update(contracts.RESUME)
+        assert await handle.result() == "completed"
+        assert len(mebae.relay.mails) == 3
+
+
+def _pause(session: Session, run: int) -> None:
+    session.get_one(Broadcast, run).paused = True
+
+
 async def test_a_long_run_is_continued_as_new_and_stays_paused(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workflows.broadcast.EVENTS_A_RUN", 12)
     monkeypatch.setattr("activities.broadcasts.AT_A_TIME", 0.0)

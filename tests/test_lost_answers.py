@@ -20,6 +20,7 @@ from mebae.contracts import StepInput
 from mebae.erasing import erase_lead
 from mebae.errors import Permanent
 from mebae.journey import Done, Ended, Ending, Exited, Heard, Marks, Postponed, Resting, Settling, Unknown
+from mebae.mail.transport import RelayRefused, RelayUnavailable
 from mebae.mail.wiring import mail_settings
 from mebae.resting import Setting
 from mebae.settings import Settings
@@ -28,6 +29,7 @@ from mebae.store.tables import Delivery, Event, JourneyRow
 from mebae.timing import Calendar
 from mebae.words import DeliveryKind
 from tests.house import FAST, LAWFUL, House, house
+from tests.test_erasing import whole
 
 NOON = datetime(2026, 4, 1, 3, 0, tzinfo=UTC)
 ASIA = Setting("Asia/Tokyo", Calendar())
@@ -150,6 +152,30 @@ async def test_with_retry_an_erased_lead_may_have_got_the_first_copy_all_the_sam
         assert isinstance(await ActivityEnvironment().run(mail.send_mail, asked(entry, mebae)), Exited)
         [row] = await mebae.deliveries()
         assert (str(row.status), row.reason, post.count) == ("unknown", "erased", 0)
+
+
+@pytest.mark.parametrize("said", ["taken", "refused", "lost"])
+async def test_a_lead_erased_while_its_mail_is_in_data_keeps_no_word_of_the_mail_server(database: Database, said: str) -> None:
+    """What the server says names the address, and comes after everything was wiped."""
+    words = "for sato@aoba.example, said the server"
+
+    class Naming(Post):
+        async def deliver(self, envelope_from: str, to: str, message: bytes, *, before_data: Any) -> Any:
+            await super().deliver(envelope_from, to, message, before_data=before_data)
+            await database.write(erase_lead, person, mebae.now(), ASIA)
+            if said == "refused":
+                raise RelayRefused(f"550 {words}")
+            if said == "lost":
+                raise RelayUnavailable(f"421 {words}", after_data=True)
+            return type("Receipt", (), {"code": 250, "text": f"250 taken {words}"})()
+
+    async with house(database, programs=False) as mebae:
+        entry, person = await entered(mebae)
+        mail = MailActivities(database, Naming(), ASIA, MAIL)
+        await ActivityEnvironment().run(mail.send_mail, asked(entry, mebae))
+        [row] = await mebae.deliveries()
+        assert (str(row.status), row.raw) == ({"taken": "sent", "lost": "unknown"}.get(said, said), None)
+        assert "aoba" not in whole(database)
 
 
 async def test_local_activities_that_run_again_after_a_failed_workflow_task_are_heard(database: Database) -> None:
