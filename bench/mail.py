@@ -33,6 +33,7 @@ from mebae.gate import Gate
 from mebae.mail.bulk import BulkContent, BulkMailer
 from mebae.mail.bulk_ledger import BulkLedger
 from mebae.mail.composing import Composed, compose
+from mebae.mail.composing_beside import Beside
 from mebae.mail.legal import lacking
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.publishing import publish_layouts, publish_mails
@@ -150,10 +151,11 @@ async def measure(kind: str, url: str, count: int, connections: int, port: int) 
     migrate(url)
     database = Database(url)
     transport = SmtpTransport("127.0.0.1", port, connections=connections)
+    beside = Beside(SETTINGS)
     try:
         all_leads = await database.write(prepare, count * (ROUNDS + 2))
         mails = await prebuilt(database, all_leads[-count:])
-        mailer = BulkMailer(database, transport, gate(), SETTINGS, at_once=connections)
+        mailer = BulkMailer(database, transport, gate(), SETTINGS, at_once=connections, beside=beside)
         rates: dict[str, list[float]] = {"ours": [], "aiosmtplib": [], "transport": []}
         for round in range(ROUNDS + 1):
             leads = all_leads[round * count : (round + 1) * count]  # nobody has had a mail that counts in a cap
@@ -170,6 +172,7 @@ async def measure(kind: str, url: str, count: int, connections: int, port: int) 
         sent = await database.read(lambda s: s.exec(select(func.count()).where(Delivery.status == "sent")).one())
         assert sent == count * (ROUNDS + 1), f"{sent} mails were sent"
     finally:
+        await beside.close()
         await transport.aclose()
         database.close()
     medians = {side: statistics.median(its) for side, its in rates.items()}

@@ -11,8 +11,8 @@ conclude ─ many mails in one transaction: what came of them
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -20,15 +20,15 @@ from typing import Protocol
 import structlog
 
 from mebae.clock import WorldClock
-from mebae.errors import DatabaseUnavailable, MailInvalid
+from mebae.errors import DatabaseUnavailable
 from mebae.gate import Gate
 from mebae.ledger import Fate
 from mebae.mail.bulk_ledger import BulkContent, BulkLedger, Concluding, Entering, Stand, Taken
-from mebae.mail.composing import Composed, compose
+from mebae.mail.composing import Composed
+from mebae.mail.composing_beside import UNEXPECTED, Beside, Mails, compose_one
 from mebae.mail.handing_over import hand_over, insist
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.pace import Pace
-from mebae.mail.rendering import BrokenMail
 from mebae.mail.transport import Transport
 from mebae.store.database import Database
 from mebae.store.group_commit import GroupCommit
@@ -39,9 +39,14 @@ log = structlog.get_logger()
 
 SLICE = 250
 """Leads that are locked and claimed together."""
+PART = 16
+"""Mails that are composed together."""
+AHEAD = 2
+"""Parts that are being composed while one is handed on."""
+MANY = 100
+"""Leads from which on another process helps."""
 LINGER = 0.003
 """Seconds that a mail waits for others to share its commit. A mail server far away takes ten times as long for a word."""
-UNEXPECTED = "unexpected"
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ class BulkMailer:
         at_once: how many mails are with the mail server at once. Fewer than its connections leave some for journeys, whose
             mail never waits behind a broadcast.
         pace: how fast they go out, where that is limited.
+        beside: a process that composes the mails of many leads, where there is a core for it.
     """
 
     def __init__(
@@ -101,7 +107,9 @@ class BulkMailer:
         at_once: int,
         clock: WorldClock | None = None,
         pace: Pace | None = None,
+        beside: Beside | None = None,
     ) -> None:
+        self.beside = beside
         self.database, self.transport, self.settings = database, transport, settings
         self.pace = pace or Pace(database, 0)
         self.at_once, self.slots = at_once, asyncio.Semaphore(at_once)
@@ -155,6 +163,21 @@ class _Chunk:
         return BulkOutcome(dict(counts), tuple(sorted(later, key=lambda one: (one[1], one[0]))))
 
     async def _feed(self, leads: list[int]) -> None:
+        many = len(leads) >= MANY
+        coming: deque[tuple[Sequence[Taken], asyncio.Task[Mails]]] = deque()
+        try:
+            async for part in self._claimed(leads):
+                coming.append((part, asyncio.create_task(self._compose(part, many))))
+                if len(coming) > AHEAD:
+                    await self._hand_on(*coming.popleft())
+            while coming:
+                await self._hand_on(*coming.popleft())
+        finally:
+            for _, composing in coming:
+                composing.cancel()
+
+    async def _claimed(self, leads: list[int]) -> AsyncIterator[Sequence[Taken]]:
+        """The mails that may be tried, a few at a time."""
         mailer = self._mailer
         for at in range(0, len(leads), SLICE):
             if self._stopping:
@@ -162,20 +185,27 @@ class _Chunk:
             ids = leads[at : at + SLICE]
             found = await mailer.database.write(mailer.ledger.claim, self._broadcast, ids, self._content, self._now())
             self._stands += found.stands
-            for taken in found.taken:
+            for first in range(0, len(found.taken), PART):
                 if self._stopping:
                     return
-                await self._ready.put((taken, self._compose(taken)))
+                yield found.taken[first : first + PART]
 
-    def _compose(self, taken: Taken) -> Composed | Fate:
-        try:
-            return compose(taken.letter(self._mailer.settings), self._mailer.settings)
-        except MailInvalid as broken:
-            log.error("mail.invalid", broadcast=self._broadcast, delivery=taken.row.id, code=broken.code)
-            return Fate("refused", broken.code, broken.detail if isinstance(broken, BrokenMail) else broken.code)
-        except Exception as error:  # a slip of ours that one lead shows: the others get their mail
-            log.exception("mail.unexpected", broadcast=self._broadcast, delivery=taken.row.id)
-            return Fate("refused", UNEXPECTED, type(error).__name__)
+    async def _compose(self, part: Sequence[Taken], many: bool) -> Mails:
+        settings, beside = self._mailer.settings, self._mailer.beside
+        letters = [taken.letter(settings) for taken in part]
+        if many and beside is not None:
+            return await beside.compose(letters)
+        mails = []
+        for letter in letters:
+            mails.append(compose_one(letter, settings))
+            await asyncio.sleep(0)  # the connections have their turn
+        return mails
+
+    async def _hand_on(self, part: Sequence[Taken], composing: asyncio.Task[Mails]) -> None:
+        for taken, mail in zip(part, await composing, strict=True):
+            if self._stopping:
+                return
+            await self._ready.put((taken, mail))
 
     async def _close(self, carriers: list[asyncio.Task[None]]) -> None:
         for _ in carriers:

@@ -10,13 +10,14 @@ import base64
 import hashlib
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from mebae.errors import BadInput
 
@@ -61,6 +62,11 @@ class DkimSigner:
         if isinstance(key, RSAPrivateKey) and key.key_size < SHORTEST:
             raise BadInput(f"an RSA key has {SHORTEST} bits or more; 2048 are usual")
         return cls(domain, selector, key)
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str, str]]:
+        """For the process beside (`mebae.mail.composing_beside`): keys of the library do not travel."""
+        pem = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        return type(self).read, (self.domain, self.selector, pem)
 
     def sign(self, message: bytes) -> bytes:
         """The message with its signature as the first header.

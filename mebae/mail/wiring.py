@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mebae.errors import BadInput
 from mebae.gate import Gate
 from mebae.mail.bulk import BulkMailer
+from mebae.mail.composing_beside import Beside
 from mebae.mail.dkim import DkimSigner
 from mebae.mail.http_transport import HttpTransport
 from mebae.mail.legal import lacking
@@ -110,9 +112,11 @@ def gate_of(settings: Settings, rules: MailRules | None = None) -> Gate:
 def bulk_mailer(
     database: Database, transport: Transport, settings: Settings, rules: MailRules | None = None, pace: Pace | None = None
 ) -> BulkMailer:
-    """What sends broadcasts. It leaves a connection in four to journeys, whose mail never waits behind a broadcast."""
+    """What sends broadcasts. It leaves a connection in four to journeys, whose mail never waits behind a broadcast; where there
+    is another core, that composes."""
     at_once = max(1, settings.smtp_connections * 3 // 4)
-    gate, clock = gate_of(settings, rules), settings.clock()
+    mail, clock = mail_settings(settings, rules), settings.clock()
+    beside = Beside(mail) if (os.cpu_count() or 1) > 1 else None
     return BulkMailer(
-        database, transport, gate, mail_settings(settings, rules), at_once=at_once, clock=clock, pace=pace
+        database, transport, gate_of(settings, rules), mail, at_once=at_once, clock=clock, pace=pace, beside=beside
     )

@@ -1,0 +1,180 @@
+"""Composing mails in a process beside this one, so that one core writes them while another talks to the mail server.
+
+`Beside` is this side; run as a program, this module is the other: `python -m mebae.mail.composing_beside`. They talk by pipes, in
+pickles with their length before: first the settings, then parts of letters, each answered in order. The other side ends with
+its pipe, however this side died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import struct
+import sys
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import structlog
+
+import mebae
+from mebae.errors import MailInvalid
+from mebae.ledger import Fate
+from mebae.logs import configure_logging
+from mebae.mail.composing import Composed, Letter, compose
+from mebae.mail.outgoing import MailSettings
+from mebae.mail.rendering import BrokenMail
+
+log = structlog.get_logger()
+
+UNEXPECTED = "unexpected"
+IDLE = 30.0
+"""Seconds after which a process that nobody wants ends, and gives its memory back."""
+_LENGTH = struct.Struct("!Q")
+_HOME = Path(mebae.__file__).resolve().parents[1]
+
+Mails = list[Composed | Fate]
+
+
+def compose_one(letter: Letter, settings: MailSettings) -> Composed | Fate:
+    """The mail, or why it cannot be sent. A slip of ours that one lead shows is none of the others' business."""
+    try:
+        return compose(letter, settings)
+    except MailInvalid as broken:
+        log.error("mail.invalid", delivery=letter.delivery, code=broken.code)
+        return Fate("refused", broken.code, broken.detail if isinstance(broken, BrokenMail) else broken.code)
+    except Exception as error:
+        log.exception("mail.unexpected", delivery=letter.delivery)
+        return Fate("refused", UNEXPECTED, type(error).__name__)
+
+
+class Beside:
+    """Such a process, started when it is first wanted, and again when it has died or was idle."""
+
+    def __init__(self, settings: MailSettings) -> None:
+        self._settings = settings
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._waiting: deque[asyncio.Future[Mails]] = deque()
+        self._starting = asyncio.Lock()
+        self._idle: asyncio.TimerHandle | None = None
+
+    async def compose(self, letters: Sequence[Letter]) -> Mails:
+        """The letters' mails, in their order. What is asked for meanwhile is answered after it.
+
+        Where there is no such process, or it dies, they are composed here.
+        """
+        try:
+            return await self._asked(letters)
+        except (OSError, EOFError) as error:
+            log.warning("composing.alone", kind=type(error).__name__, effect="broadcasts go out more slowly")
+            return [compose_one(letter, self._settings) for letter in letters]
+
+    async def close(self) -> None:
+        """Ends the process; the next wish starts another."""
+        if self._idle is not None:
+            self._idle.cancel()
+        process, reading = self._process, self._reading
+        self._process = self._reading = None
+        if process is not None and reading is not None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await reading
+            await process.wait()
+
+    async def _asked(self, letters: Sequence[Letter]) -> Mails:
+        async with self._starting:
+            if self._process is None:
+                await self._start()
+        process = self._process
+        if process is None or process.stdin is None:
+            raise EOFError
+        answer: asyncio.Future[Mails] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        process.stdin.write(_packed(list(letters)))
+        await process.stdin.drain()
+        mails = await answer
+        self._rest()
+        return mails
+
+    async def _start(self) -> None:
+        path = os.pathsep.join(filter(None, (str(_HOME), os.environ.get("PYTHONPATH"))))
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**21,
+            env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
+        assert self._process.stdin is not None
+        self._process.stdin.write(_packed(self._settings))
+        self._reading = asyncio.create_task(self._read(self._process))
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        try:
+            while True:
+                (length,) = _LENGTH.unpack(await process.stdout.readexactly(_LENGTH.size))
+                mails: Mails = pickle.loads(await process.stdout.readexactly(length))  # noqa: S301 - our own child's
+                answer = self._waiting.popleft()
+                if not answer.done():
+                    answer.set_result(mails)
+        except (EOFError, OSError):  # asyncio's IncompleteReadError is one
+            pass
+        finally:
+            if self._process is process:
+                self._process = None
+            waiting, self._waiting = self._waiting, deque()
+            for answer in waiting:
+                if not answer.done():
+                    answer.set_exception(EOFError("the process that composes mails has ended"))
+                    answer.exception()  # whoever waits is told; if nobody does, that is no news
+
+    def _rest(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        loop = asyncio.get_running_loop()
+        self._idle = loop.call_later(IDLE, lambda: loop.create_task(self._end_if_idle()))
+
+    async def _end_if_idle(self) -> None:
+        if not self._waiting:
+            await self.close()
+
+
+# The other side ------------------------------------------------------------------------------------------------------
+
+
+def serve(source: BinaryIO, sink: BinaryIO) -> None:
+    """Composes what comes until nothing more comes."""
+    settings = _unpacked(source)
+    while (letters := _unpacked(source)) is not None:
+        sink.write(_packed([compose_one(letter, settings) for letter in letters]))
+        sink.flush()
+
+
+def _packed(value: Any) -> bytes:
+    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    return _LENGTH.pack(len(data)) + data
+
+
+def _unpacked(source: BinaryIO) -> Any:
+    """None at the end."""
+    header = source.read(_LENGTH.size)
+    if len(header) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(header)
+    data = source.read(length)
+    return pickle.loads(data) if len(data) == length else None  # noqa: S301 - our own parent's
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told to the whole group; the pipe ends when it is time
+    configure_logging()
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever is printed here is no mail
+    serve(sys.stdin.buffer, sink)
+
+
+if __name__ == "__main__":
+    main()
