@@ -34,9 +34,10 @@ from mebae.files import read_files
 from mebae.handover_sender import HandoverSender
 from mebae.judging import Judge
 from mebae.logs import configure_logging
+from mebae.mail.composing_beside import Beside
 from mebae.mail.pace import Pace
 from mebae.mail.transport import Transport, look_for_mail_server
-from mebae.mail.wiring import bulk_mailer, mail_settings, transport_of
+from mebae.mail.wiring import bulk_mailer, composing_process, mail_settings, transport_of
 from mebae.mailing import MailRules
 from mebae.periodic import Job, jobs
 from mebae.publishing import publish
@@ -60,7 +61,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
     """Runs until cancelled."""
     loaded, broadcasts, beside = read_files(settings.scenarios, activities=REGISTERED)
     database = await wiring.open_database(settings)
-    transport = transport_of(settings)
+    transport, composing = transport_of(settings), composing_process(settings, beside.mailing)
     try:
         now, segments = wiring.world_now(settings), beside.segments or ()
         await database.write(
@@ -78,7 +79,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
             calendar=settings.calendar(),
         )  # fmt: skip
         async with asyncio.TaskGroup() as tasks:
-            for worker in workers(client, database, transport, settings, beside.mailing, crm):
+            for worker in workers(client, database, transport, settings, beside.mailing, crm, composing):
                 tasks.create_task(worker.run())
             tasks.create_task(Applier(database, clock=settings.clock()).run())
             tasks.create_task(Judge(database, now=lambda: wiring.world_now(settings), tuning=settings.tuning()).run())
@@ -93,13 +94,15 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
             tasks.create_task(look_for_mail_server(*settings.mail_server()))
             wiring.say_ready("worker", ready_file)
     finally:
+        if composing is not None:
+            await composing.close()
         await transport.aclose()
         await asyncio.to_thread(database.close)
 
 
 def workers(
     client: Client, database: Database, transport: Transport, settings: Settings, rules: MailRules | None = None,
-    more: Sequence[Job] = (),
+    more: Sequence[Job] = (), composing: Beside | None = None,
 ) -> list[Worker]:  # fmt: skip
     """One a task queue, so that a slow mail server never holds up a journey."""
     setting = wiring.setting_of(settings)
@@ -110,7 +113,7 @@ def workers(
     registered = RegisteredActivities(database, setting, REGISTERED)
     pace = Pace(database, settings.smtp_rate)
     mail = MailActivities(database, transport, setting, mail_settings(settings, rules), pace)
-    broadcasts = BroadcastActivities(database, bulk_mailer(database, transport, settings, rules, pace), *setting)
+    broadcasts = BroadcastActivities(database, bulk_mailer(database, transport, settings, rules, pace, composing), *setting)
     # The sandbox guards against workflow code that is not deterministic. Ours are thin drivers of what is decided elsewhere,
     # held by replay tests under several hash seeds; authors write data. Without the sandbox a task costs less.
     on = partial(Worker, client, workflow_runner=UnsandboxedWorkflowRunner(), graceful_shutdown_timeout=GRACE)

@@ -23,13 +23,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, Protocol
 
-from sqlalchemy import BindParameter, Table, bindparam, update
+from sqlalchemy import Table, bindparam, update
 from sqlmodel import Session, select
 
 from mebae.clock import WorldClock
 from mebae.contracts import StepInput
 from mebae.mail.message import message_id
 from mebae.resting import Place
+from mebae.store.among import among
 from mebae.store.suppressions import salt_of
 from mebae.store.tables import Delivery
 from mebae.store.traits import clean_text
@@ -287,11 +288,10 @@ def enter_data(session: Session, attempts: Sequence[tuple[int, int]], now: datet
 
 
 _TABLE: Table = Delivery.__table__  # type: ignore[attr-defined]
-_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _ENTER = (
     update(_TABLE)
     .where(
-        _TABLE.c.id.in_(_IDS),
+        among(_TABLE.c.id, "ids"),
         _TABLE.c.attempt == bindparam("tried"),
         _TABLE.c.status == DeliveryStatus.CLAIMED,
     )

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from mebae.errors import BadInput
+from mebae.mail.message import Wire
 
 SIGNED = (
     "from", "to", "subject", "date", "message-id", "list-unsubscribe", "list-unsubscribe-post", "reply-to", "feedback-id",
@@ -85,7 +86,8 @@ class DkimSigner:
         data = b"".join(signed) + relaxed_field(b"dkim-signature", signature).removesuffix(b"\r\n")
         value = base64.b64encode(self._signed(data)).decode()
         lines = "\r\n\t ".join(value[at : at + 72] for at in range(0, len(value), 72))
-        return b"DKIM-Signature:" + signature + lines.encode() + b"\r\n" + message
+        whole = b"DKIM-Signature:" + signature + lines.encode() + b"\r\n" + message
+        return Wire(whole) if isinstance(message, Wire) else whole
 
     def _signed(self, data: bytes) -> bytes:
         if isinstance(self.key, Ed25519PrivateKey):

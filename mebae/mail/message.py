@@ -13,6 +13,7 @@ from binascii import b2a_base64
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from mebae.mail.rendering import BrokenMail, Rendered, Sender
 
@@ -35,6 +36,15 @@ _OURS = frozenset({
     "from", "to", "cc", "bcc", "subject", "date", "message-id", "sender", "mime-version", "content-type",
     "content-transfer-encoding", "list-unsubscribe", "list-unsubscribe-post", "resent-bcc", "resent-to", "resent-cc",
 })  # fmt: skip
+
+
+class Wire(bytes):
+    """A message that SMTP takes as it is: all lines end with CRLF, and none begins with a dot (RFC 5321 §4.5.2).
+
+    To look for that again in each mail took longer than to send it.
+    """
+
+    __slots__ = ()
 
 
 def build(
@@ -66,7 +76,7 @@ def build(
         ("From", _mailbox(sender.name, sender.email, "From")),
         ("To", _mailbox(to_name or "", to, "To")),
         ("Subject", _text("Subject", rendered.subject)),
-        ("Date", format_datetime(date.astimezone(UTC))),
+        ("Date", _date(date)),
         ("Message-ID", _plain("Message-ID", message_id)),
     ]
     uris = [list_unsubscribe] if isinstance(list_unsubscribe, str) else list(list_unsubscribe or ())
@@ -89,20 +99,35 @@ def build(
     fields.append(("MIME-Version", "1.0"))
     if not rendered.html:
         head = "".join([f"{name}: {value}\r\n" for name, value in fields])
-        return f"{head}{_part('plain', rendered.text, boundary)}".encode("ascii")
+        return _bytes(f"{head}{_part('plain', rendered.text, boundary)}", rendered)
     fields.append(("Content-Type", f'multipart/alternative; boundary="{boundary}"'))
     head = "".join([f"{name}: {value}\r\n" for name, value in fields])
     parts = [
         f"--{boundary}\r\n{_part(subtype, text, boundary)}"
         for subtype, text in (("plain", rendered.text), ("html", rendered.html))
     ]
-    return f"{head}\r\n{''.join(parts)}--{boundary}--\r\n".encode("ascii")
+    return _bytes(f"{head}\r\n{''.join(parts)}--{boundary}--\r\n", rendered)
+
+
+def _bytes(message: str, rendered: Rendered) -> bytes:
+    # Dots begin lines of plain text at most: base64 has none, and header lines begin with names or spaces.
+    ascii_ones = [text for text in (rendered.text, rendered.html) if text.isascii()]
+    dotted = any(text.startswith(".") or "\n." in text or "\r." in text for text in ascii_ones)
+    data = message.encode("ascii")
+    return data if dotted else Wire(data)
+
+
+@lru_cache(maxsize=256)
+def _date(date: datetime) -> str:
+    return format_datetime(date.astimezone(UTC))
 
 
 def _part(subtype: str, text: str, boundary: str) -> str:
     """A part with its headers. ASCII stands as it is, since filters distrust what is hidden without need; all else in base64."""
     # MIME's canonical line end is CRLF, inside base64 too.
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\n", "\r\n")
     plain = text.isascii() and not _TOO_LONG.search(text) and "\x00" not in text
     if plain and boundary not in text and not _MANGLED.search(text):
         charset, encoding = "us-ascii", "7bit"
@@ -113,10 +138,16 @@ def _part(subtype: str, text: str, boundary: str) -> str:
             written = b2a_base64(text.encode(), newline=False).decode("ascii")
         except UnicodeEncodeError:
             raise BrokenMail(f"the {subtype} part holds half a character (a lone surrogate)") from None
-        body = "".join([f"{written[at : at + _FOLDED]}\r\n" for at in range(0, len(written), _FOLDED)])
+        body = "\r\n".join(map(written.__getitem__, _cuts(-(-len(written) // _FOLDED)))) + "\r\n" if written else ""
     return (
         f'Content-Type: text/{subtype}; charset="{charset}"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{body}'
     )
+
+
+@lru_cache(maxsize=1024)
+def _cuts(lines: int) -> tuple[slice, ...]:
+    """Where a text is cut into so many lines."""
+    return tuple(slice(at, at + _FOLDED) for at in range(0, lines * _FOLDED, _FOLDED))
 
 
 def message_id(entry: int, step: str, visit: int, domain: str, *, salt: str = "") -> str:

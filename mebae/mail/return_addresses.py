@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from urllib.parse import quote
 
 from mebae.tokens import Kind, Tokens
@@ -59,8 +60,8 @@ def unsubscribe_address(tokens: Tokens, delivery: int, domain: str, *, now: date
 
 def unsubscribe_mailto(tokens: Tokens, delivery: int, domain: str, *, now: datetime) -> str:
     """The same as a URI for `List-Unsubscribe`. The `+` is encoded: some mail programs read a bare one as a space."""
-    address = unsubscribe_address(tokens, delivery, domain, now=now)
-    return f"mailto:{quote(address, safe='@')}?subject=unsubscribe"
+    token = tokens.sign_address(Kind.UNSUBSCRIBE, delivery, now=now)
+    return f"mailto:{PREFIXES[Kind.UNSUBSCRIBE]}%2B{token}@{_quoted(domain)}?subject=unsubscribe"
 
 
 def unsubscribe_subject_mailto(tokens: Tokens, delivery: int, to: str, *, now: datetime) -> str:
@@ -104,6 +105,11 @@ def is_at(address: str, domain: str) -> bool:
 
 def _address(tokens: Tokens, kind: Kind, delivery: int, domain: str, now: datetime) -> str:
     return f"{PREFIXES[kind]}+{tokens.sign_address(kind, delivery, now=now)}@{domain}"
+
+
+@lru_cache(maxsize=64)
+def _quoted(domain: str) -> str:
+    return quote(domain, safe="@")
 
 
 def _compared(domain: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 from mebae.mail.domain_records import organisation
 from mebae.mail.rendering import BrokenMail
 
 
+@lru_cache(maxsize=1024)
 def automatic(scope: str, mail: str, sender: str, *, bulk: bool) -> tuple[tuple[str, str], ...]:
     """For a mail that a program wrote.
 

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import quote, unquote_plus, urlsplit
 
@@ -56,13 +57,12 @@ class MailLinks:
         Tracked are plain http and https links to elsewhere. One with a name and password in it is left alone, as those are
         not ours to keep; and so is what leads to the lead's own pages.
         """
-        if not is_trackable(url) or self._is_ours(url):
+        number = _tracked(url)
+        if number is None or self._is_ours(url):
             return url
         if self._is_own(url):
             number = link_id(f"{self._delivery} {url}")  # no address holds a space
             self.own.add(number)
-        else:
-            number = link_id(url)
         self.links[number] = url
         return self._at(CLICK, Kind.CLICK, number)
 
@@ -76,7 +76,7 @@ class MailLinks:
         """A link that no person sees: whoever follows it looks at every link."""
         return self._at(TRAP, Kind.TRAP)
 
-    @property
+    @cached_property
     def unsubscribe(self) -> str:
         """The page with the button. Its POST is the one-click unsubscribe of RFC 8058, so it stands in the header too."""
         return self._at(UNSUBSCRIBE, Kind.UNSUBSCRIBE)
@@ -173,6 +173,12 @@ def _words(value: Any) -> Iterator[str]:
 def link_id(url: str) -> int:
     """A link's number: the first 63 bits of the SHA-256 of its address. Two of a million links agree once in ten million cases."""
     return int.from_bytes(hashlib.sha256(url.encode()).digest()[:8], "big") >> 1
+
+
+@lru_cache(maxsize=4096)
+def _tracked(url: str) -> int | None:
+    """A link's number; None where it cannot be tracked. Most links of a mail are those of every other lead's."""
+    return link_id(url) if is_trackable(url) else None
 
 
 def is_trackable(url: str) -> bool:

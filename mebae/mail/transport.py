@@ -31,7 +31,7 @@ import structlog
 from aiosmtplib import SMTP, SMTPException, SMTPHeloError, SMTPResponseException, SMTPServerDisconnected
 
 from mebae.errors import MailServerUnavailable, RecipientRefused
-from mebae.mail.message import address_spec
+from mebae.mail.message import Wire, address_spec
 from mebae.mail.smtp_line import LOST, LineBroken, Reply, SmtpLine, taken_over
 
 log = structlog.get_logger()
@@ -314,6 +314,8 @@ def _refuse(reply: Reply, *, after_data: bool = False) -> NoReturn:
 
 def _stuffed(message: bytes) -> bytes:
     """The message as DATA wants it: CRLF everywhere, leading dots doubled, the final dot."""
+    if isinstance(message, Wire):
+        return message + b".\r\n"
     ends = message.count(b"\r\n")
     if not ends == message.count(b"\n") == message.count(b"\r"):
         message = re.sub(rb"\r\n|\r|\n", b"\r\n", message)

@@ -109,14 +109,22 @@ def gate_of(settings: Settings, rules: MailRules | None = None) -> Gate:
     return Gate(mail.rules, settings.time_zone, settings.calendar(), lacking(mail))
 
 
+def composing_process(settings: Settings, rules: MailRules | None = None) -> Beside | None:
+    """The process that composes the mails of broadcasts; None on a machine of one core, where it would only be in the way."""
+    return Beside(mail_settings(settings, rules)) if (os.cpu_count() or 1) > 1 else None
+
+
 def bulk_mailer(
-    database: Database, transport: Transport, settings: Settings, rules: MailRules | None = None, pace: Pace | None = None
+    database: Database,
+    transport: Transport,
+    settings: Settings,
+    rules: MailRules | None = None,
+    pace: Pace | None = None,
+    beside: Beside | None = None,
 ) -> BulkMailer:
-    """What sends broadcasts. It leaves a connection in four to journeys, whose mail never waits behind a broadcast; where there
-    is another core, that composes."""
+    """What sends broadcasts. It leaves a connection in four to journeys, whose mail never waits behind a broadcast."""
     at_once = max(1, settings.smtp_connections * 3 // 4)
     mail, clock = mail_settings(settings, rules), settings.clock()
-    beside = Beside(mail) if (os.cpu_count() or 1) > 1 else None
     return BulkMailer(
         database, transport, gate_of(settings, rules), mail, at_once=at_once, clock=clock, pace=pace, beside=beside
     )

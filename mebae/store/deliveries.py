@@ -12,10 +12,11 @@ from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, Table, Update, bindparam, insert, update
+from sqlalchemy import Table, Update, bindparam, insert, update
 from sqlalchemy import select as sa_select
 from sqlmodel import Session, col, select
 
+from mebae.store.among import among
 from mebae.store.tables import Broadcast, Delivery, Lead
 from mebae.words import DeliveryKind, DeliveryStatus
 
@@ -66,15 +67,14 @@ class LockedLead(NamedTuple):
 
 
 _LEADS: Table = Lead.__table__  # type: ignore[attr-defined]
-_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 # Made once, and on the tables themselves: to build them anew and to look through the ORM costs more than to carry them out.
 _LOCKED = (
-    sa_select(*(_LEADS.c[name] for name in LockedLead._fields)).where(_LEADS.c.id.in_(_IDS)).order_by(_LEADS.c.id)
+    sa_select(*(_LEADS.c[name] for name in LockedLead._fields)).where(among(_LEADS.c.id, "ids")).order_by(_LEADS.c.id)
 ).with_for_update()
-_ROWS = sa_select(*_COLUMNS).where(TABLE.c.id.in_(_IDS))
+_ROWS = sa_select(*_COLUMNS).where(among(TABLE.c.id, "ids"))
 _RUNS: Table = Broadcast.__table__  # type: ignore[attr-defined]
-_STATES = sa_select(_RUNS.c.id, _RUNS.c.status, _RUNS.c.paused).where(_RUNS.c.id.in_(_IDS))
-_OF_BROADCAST = sa_select(*_COLUMNS).where(TABLE.c.broadcast_id == bindparam("broadcast"), TABLE.c.lead_id.in_(_IDS))
+_STATES = sa_select(_RUNS.c.id, _RUNS.c.status, _RUNS.c.paused).where(among(_RUNS.c.id, "ids"))
+_OF_BROADCAST = sa_select(*_COLUMNS).where(TABLE.c.broadcast_id == bindparam("broadcast"), among(TABLE.c.lead_id, "ids"))
 
 
 def lock_leads(session: Session, ids: Iterable[int]) -> list[Lead]:
@@ -86,19 +86,19 @@ def lock_leads(session: Session, ids: Iterable[int]) -> list[Lead]:
 
 def lock_for_gate(session: Session, ids: Iterable[int]) -> dict[int, LockedLead]:
     """The same, and only what the gate asks of them."""
-    found = session.connection().execute(_LOCKED, {"ids": sorted(set(ids))})
+    found = session.connection().execute(_LOCKED, {"ids": sorted(set(ids))}).all()
     return {row[0]: LockedLead(*row) for row in found}
 
 
 def of_broadcast(session: Session, broadcast: int, leads: Iterable[int]) -> list[Row]:
     """The deliveries of a broadcast to these leads."""
-    found = session.connection().execute(_OF_BROADCAST, {"broadcast": broadcast, "ids": list(leads)})
+    found = session.connection().execute(_OF_BROADCAST, {"broadcast": broadcast, "ids": list(leads)}).all()
     return [Row(*row) for row in found]
 
 
 def rows_of(session: Session, ids: Iterable[int]) -> dict[int, Row]:
     """Deliveries by their numbers."""
-    return {row[0]: Row(*row) for row in session.connection().execute(_ROWS, {"ids": list(ids)})}
+    return {row[0]: Row(*row) for row in session.connection().execute(_ROWS, {"ids": list(ids)}).all()}
 
 
 def states_of(session: Session, broadcasts: Iterable[int]) -> list[tuple[int, str, bool]]:

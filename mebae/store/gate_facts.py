@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from sqlalchemy import (
     BigInteger,
-    BindParameter,
     CompoundSelect,
     Select,
     String,
@@ -31,6 +30,7 @@ from sqlmodel import Session, SQLModel
 from mebae.gating import GateFacts, OnCap
 from mebae.handover import UNDER_WAY
 from mebae.mailing import MailRules
+from mebae.store.among import among, fixed, not_among
 from mebae.store.sales import held_by_sales
 from mebae.store.suppressions import hash_of, salt_of
 from mebae.store.tables import UtcDateTime
@@ -158,7 +158,7 @@ def _read(
     session.flush()  # the query goes past the session, and must see what this transaction has done
     values = {"ids": ids, "hashes": hashes, "topics": sorted(topics), **_window(rules, now)}
     read = _Read()
-    for what, lead_id, word, other, number, at in session.connection().execute(_facts(bool(rules.caps)), values):
+    for what, lead_id, word, other, number, at in session.connection().execute(_facts(bool(rules.caps)), values).all():
         match what:
             case "ground" if at is None:
                 read.bases[lead_id].add(word)
@@ -207,20 +207,19 @@ def _facts(caps: bool) -> CompoundSelect[Any]:
     tables = SQLModel.metadata.tables
     consents, suppressions, choices = tables["consents"], tables["suppressions"], tables["topic_choices"]
     handovers, workspace = tables["handovers"], tables["workspace"]
-    ids, hashes, topics = _many("ids"), _many("hashes"), _many("topics")
     parts = [
         _row("paused", at=workspace.c.sending_paused_at).where(workspace.c.sending_paused_at.is_not(None)),
         _row("ground", consents.c.lead_id, consents.c.basis, at=consents.c.withdrawn_at).where(
-            consents.c.lead_id.in_(ids)
+            among(consents.c.lead_id, "ids")
         ),
         _row("suppressed", word=suppressions.c.reason, other=suppressions.c.hash).where(
-            suppressions.c.hash.in_(hashes)
+            among(suppressions.c.hash, "hashes")
         ),
         _row("unwanted", choices.c.lead_id, choices.c.topic).where(
-            choices.c.lead_id.in_(ids), choices.c.topic.in_(topics), choices.c.wanted.is_(False)
+            among(choices.c.lead_id, "ids"), among(choices.c.topic, "topics"), choices.c.wanted.is_(False)
         ),
         _row("sales", handovers.c.lead_id, handovers.c.status, at=handovers.c.opened_at).where(
-            handovers.c.lead_id.in_(ids), handovers.c.status.in_(tuple(UNDER_WAY))
+            among(handovers.c.lead_id, "ids"), fixed(handovers.c.status, UNDER_WAY)
         ),
     ]
     return union_all(*parts, *([_counted()] if caps else []))
@@ -232,16 +231,12 @@ def _counted() -> Select[Any]:
     # When it went out; of one that has its place and did not go yet, when it got it.
     at = func.coalesce(mails.c.sent_at, mails.c.data_at, mails.c.claimed_at, type_=UtcDateTime())
     return _row("counted", mails.c.lead_id, number=mails.c.id, at=at).where(
-        mails.c.lead_id.in_(_many("ids")),
+        among(mails.c.lead_id, "ids"),
         mails.c.kind == DeliveryKind.MARKETING.value,
-        mails.c.status.in_([one.value for one in COUNTED]),
+        fixed(mails.c.status, COUNTED),
         at > bindparam("since", type_=UtcDateTime()),
-        mails.c.topic.not_in(_many("exempt")),
+        not_among(mails.c.topic, "exempt"),
     )
-
-
-def _many(name: str) -> BindParameter[Any]:
-    return bindparam(name, expanding=True)
 
 
 def _row(
