@@ -112,7 +112,7 @@ class Tokens:
 
     def _packed(self, kind: Kind, numbers: tuple[int, ...], now: datetime) -> bytes:
         day, inner, outer = _signing(self.keys, now.astimezone(UTC).date())
-        body = bytes((kind, *day, *[byte for number in numbers for byte in _varint(number)]))
+        body = bytes((kind,)) + day + b"".join(map(_varint, numbers))
         # HMAC (RFC 2104) from where the key has been read already: of one short body after another that is most of the work.
         hashed, mac = inner.copy(), outer.copy()
         hashed.update(body)
@@ -148,6 +148,7 @@ def _signing(keys: tuple[tuple[date, bytes], ...], today: date) -> tuple[bytes, 
     return (day - _EPOCH).days.to_bytes(2, "big"), *pads
 
 
+@lru_cache(maxsize=4096)
 def _varint(number: int) -> bytes:
     if number < 0:
         raise ValueError("a token holds no negative numbers")

@@ -34,10 +34,9 @@ from mebae.store.deliveries import (
     LockedLead,
     Row,
     insert_rows,
-    lock_for_gate,
     lock_leads,
+    lock_rows,
     of_broadcast,
-    rows_of,
     states_of,
     write_moves,
 )
@@ -209,14 +208,13 @@ class BulkLedger:
 
     def write(self, session: Session, asks: Sequence[Entering | Concluding]) -> list[Stand | None]:
         """Many attempts' next step. None: this one may send; else where its delivery is now."""
-        leads = lock_for_gate(session, [ask.taken.row.lead_id for ask in asks])
-        rows = rows_of(session, [ask.taken.row.id for ask in asks])
+        locked = lock_rows(session, {ask.taken.row.id for ask in asks})
         now = max(ask.now for ask in asks)
-        closed = _closed(session, [row.broadcast_id for row in rows.values()], now)
+        closed = _closed(session, {row.broadcast_id for _, row in locked.values()}, now)
         stands: dict[int, Stand | None] = {}
         entering, moves = [], []
         for ask in asks:
-            row, lead = rows[ask.taken.row.id], leads[ask.taken.row.lead_id]
+            lead, row = locked[ask.taken.row.id]
             if isinstance(ask, Concluding):
                 move, stands[row.id] = self._concluded(row, lead, ask, ended=isinstance(closed.get(row.broadcast_id), Refused))
                 moves.append((row.id, move))

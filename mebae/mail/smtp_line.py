@@ -66,17 +66,17 @@ class SmtpLine(asyncio.Protocol):
         if not self.is_open:
             raise LineBroken(self._broken or LOST, [])
         self._replies, self._wanted = [], replies
-        self._waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        overdue = loop.call_later(within, self._break, "timed out")
         try:
             self._transport.write(words)
-            async with asyncio.timeout(within):
-                await self._waiter
-        except TimeoutError:
-            self._break("timed out")
+            await self._waiter
         except BaseException:  # cancelled: nobody knows what the server will still say
             self._break("given up")
             raise
         finally:
+            overdue.cancel()
             self._waiter, self._wanted = None, 0
         if len(self._replies) < replies:
             raise LineBroken(self._broken or LOST, self._replies)

@@ -129,11 +129,14 @@ class SmtpTransport:
         """
         sender, recipient = address_spec(envelope_from), address_spec(to)
         body = _stuffed(message)
-        try:
-            async with asyncio.timeout(2 * self.timeout):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise RelayUnavailable("every connection to the mail server was busy") from None
+        if self._slots.locked():
+            try:
+                async with asyncio.timeout(2 * self.timeout):
+                    await self._slots.acquire()
+            except TimeoutError:
+                raise RelayUnavailable("every connection to the mail server was busy") from None
+        else:
+            await self._slots.acquire()  # at once
         try:
             line = await self._addressed(f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>")
             clean = False

@@ -7,7 +7,7 @@ on the way of each mail that took longer than the database did. And PostgreSQL c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import ARRAY, BigInteger, BindParameter, ColumnElement, String, TypeDecorator, bindparam, literal
@@ -18,22 +18,34 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType, TypeEngine
 
 
-class _Many(TypeDecorator[Sequence[Any]]):
-    """An array on PostgreSQL, JSON on SQLite."""
+class _Many(TypeDecorator[Iterable[Any]]):
+    """Many values in one text: JSON on SQLite, an array as PostgreSQL writes it."""
 
     impl = String
     cache_ok = True
 
-    def __init__(self, one: type[TypeEngine[Any]]) -> None:
+    def __init__(self, numbers: bool) -> None:
         super().__init__()
-        self.one = one
+        self.numbers = numbers
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(String() if dialect.name == "sqlite" else ARRAY(self.one))
+        return String() if dialect.name == "sqlite" else ARRAY(BigInteger if self.numbers else String)
 
-    def process_bind_param(self, value: Iterable[Any] | None, dialect: Dialect) -> Any:
-        values = list(value or ())
-        return json.dumps(values, ensure_ascii=False) if dialect.name == "sqlite" else values
+    def bind_processor(self, dialect: Dialect) -> Callable[[Iterable[Any]], str]:
+        if dialect.name == "sqlite":
+            return lambda values: json.dumps(list(values), ensure_ascii=False)
+        # Not the array's own, for which the driver looks at each element.
+        written = str if self.numbers else _quoted
+        return lambda values: "{" + ",".join(map(written, values)) + "}"
+
+
+def _quoted(word: str) -> str:
+    """An element of an array (PostgreSQL 8.15.6).
+
+    >>> print(_quoted('a"b\\\\c'))
+    "a\\"b\\\\c"
+    """
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 class _Among(FunctionElement[bool]):
@@ -47,13 +59,13 @@ class _NotAmong(_Among):
 
 
 @compiles(_Among)
-def _as_array(element: _Among, compiler: SQLCompiler, **how: Any) -> str:
+def _in_array(element: _Among, compiler: SQLCompiler, **how: Any) -> str:
     column, many = (compiler.process(part, **how) for part in element.clauses)
-    return f"{column} <> ALL({many})" if isinstance(element, _NotAmong) else f"{column} = ANY({many})"
+    return f"{column} <> ALL ({many})" if isinstance(element, _NotAmong) else f"{column} = ANY ({many})"
 
 
 @compiles(_Among, "sqlite")
-def _as_json(element: _Among, compiler: SQLCompiler, **how: Any) -> str:
+def _in_json(element: _Among, compiler: SQLCompiler, **how: Any) -> str:
     column, many = (compiler.process(part, **how) for part in element.clauses)
     is_in = "NOT IN" if isinstance(element, _NotAmong) else "IN"
     return f"{column} {is_in} (SELECT value FROM json_each({many}))"
@@ -78,4 +90,4 @@ def fixed(column: ColumnElement[Any], words: Iterable[str]) -> ColumnElement[boo
 
 
 def _many(column: ColumnElement[Any], name: str) -> BindParameter[Any]:
-    return bindparam(name, type_=_Many(BigInteger if column.type.python_type is int else String))
+    return bindparam(name, type_=_Many(column.type.python_type is int))
