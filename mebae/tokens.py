@@ -144,8 +144,8 @@ def _signing(keys: tuple[tuple[date, bytes], ...], today: date) -> tuple[bytes, 
     """The key that signs today: its day, and the hashes that HMAC begins with."""
     day, key = next((one for one in reversed(keys) if one[0] <= today), keys[0])
     block = key.ljust(_BLOCK, b"\0")
-    pads = (hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
-    return (day - _EPOCH).days.to_bytes(2, "big"), *pads
+    inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
+    return (day - _EPOCH).days.to_bytes(2, "big"), inner, outer
 
 
 @lru_cache(maxsize=4096)

@@ -31,12 +31,12 @@ class _Many(TypeDecorator[Iterable[Any]]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return String() if dialect.name == "sqlite" else ARRAY(BigInteger if self.numbers else String)
 
-    def bind_processor(self, dialect: Dialect) -> Callable[[Iterable[Any]], str]:
+    def bind_processor(self, dialect: Dialect) -> Callable[[Iterable[Any] | None], str]:
         if dialect.name == "sqlite":
-            return lambda values: json.dumps(list(values), ensure_ascii=False)
+            return lambda values: json.dumps(list(values or ()), ensure_ascii=False)
         # Not the array's own, for which the driver looks at each element.
         written = str if self.numbers else _quoted
-        return lambda values: "{" + ",".join(map(written, values)) + "}"
+        return lambda values: "{" + ",".join(map(written, values or ())) + "}"
 
 
 def _quoted(word: str) -> str:
@@ -50,7 +50,7 @@ def _quoted(word: str) -> str:
 
 class _Among(FunctionElement[bool]):
     # Not Boolean: SQLite has none, and would be asked whether this is 1, which no index answers.
-    type = NullType()
+    type = NullType()  # type: ignore[assignment]
     inherit_cache = True
 
 
@@ -68,7 +68,7 @@ def _in_array(element: _Among, compiler: SQLCompiler, **how: Any) -> str:
 def _in_json(element: _Among, compiler: SQLCompiler, **how: Any) -> str:
     column, many = (compiler.process(part, **how) for part in element.clauses)
     is_in = "NOT IN" if isinstance(element, _NotAmong) else "IN"
-    return f"{column} {is_in} (SELECT value FROM json_each({many}))"
+    return f"{column} {is_in} (SELECT value FROM json_each({many}))"  # noqa: S608 (a parameter, rendered)
 
 
 def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:

@@ -12,8 +12,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Table, Update, bindparam, insert, update
-from sqlalchemy import select
+from sqlalchemy import Table, Update, bindparam, insert, select, update
 from sqlmodel import Session
 
 from mebae.store.among import among
