@@ -1,0 +1,160 @@
+"""The process beside the worker that composes mails: the same bytes, in order, and nothing depends on its living."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mebae.ledger import Fate
+from mebae.mail import composing_beside
+from mebae.mail.bulk import MANY
+from mebae.mail.composing import Composed, Letter, MailContent, compose
+from mebae.mail.composing_beside import Beside
+from mebae.mail.message import Wire
+from mebae.mail.outgoing import MailSettings
+from mebae.mail.rendering import Sender
+from mebae.mail.shared import Shared
+from mebae.store.database import Database
+from mebae.tokens import Tokens
+from tests.mail.test_bulk import LAYOUT, NEWS, post
+from tests.mail.test_dkim import SIGNER
+
+NOON = datetime(2026, 4, 1, 3, 0, tzinfo=UTC)
+SETTINGS = MailSettings(
+    Sender("点検ノート", "news@example.com", postal="〒100-0001 東京都千代田区千代田1-1", contact="desk@example.com"), "sales@example.com",
+    tokens=Tokens.read_keys(["20260101:a-secret-of-the-tests"]), public_url="https://m.example.com", signer=SIGNER,
+)  # fmt: skip
+SOURCE = "---\nsubject: '{{ lead.name }}様へ'\ntopic: news\n---\n{{ lead.name }}様、[資料](https://example.com/paper)をどうぞ。\n"
+
+
+def letter(number: int, source: str = SOURCE) -> Letter:
+    values = {
+        "lead": {"name": f"佐藤 {number}"},
+        "language": "ja",
+        "now": NOON,
+        "scenario": {"id": "spring", "title": "春"},
+    }
+    content = MailContent(source, "spring/news.ja.md", Shared({"default": LAYOUT}), values)
+    return Letter(f"lead{number}@aoba.example", None, number, f"<b1.{number}@example.com>", NOON, (), content)
+
+
+@asynccontextmanager
+async def beside(settings: MailSettings = SETTINGS) -> AsyncIterator[Beside]:
+    made = Beside(settings)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def process_of(composing: Beside) -> int:
+    assert composing._process is not None
+    return composing._process.pid
+
+
+async def gone(pid: int) -> bool:
+    for _ in range(200):
+        with suppress(ProcessLookupError):
+            os.kill(pid, 0)
+            await asyncio.sleep(0.05)
+            continue
+        return True
+    return False
+
+
+async def test_mails_composed_beside_are_the_same_bytes_signed_and_in_their_order() -> None:
+    letters = [letter(number) for number in range(40)]
+    async with beside() as composing:
+        parts = await asyncio.gather(*(composing.compose(letters[at : at + 8]) for at in range(0, 40, 8)))
+    mails = [mail for part in parts for mail in part]
+    assert mails == [compose(one, SETTINGS) for one in letters]
+    first = mails[0]
+    assert isinstance(first, Composed)
+    assert first.message.startswith(b"DKIM-Signature:")
+    assert isinstance(first.message, Wire)  # nobody need look for dots in it again
+
+
+async def test_a_mail_that_cannot_be_filled_in_is_refused_and_its_neighbours_are_composed() -> None:
+    async with beside() as composing:
+        mails = await composing.compose([letter(1), letter(2, SOURCE.replace("lead.name", "lead.nickname")), letter(3)])
+    assert [type(mail) for mail in mails] == [Composed, Fate, Composed]
+    assert isinstance(mails[1], Fate)
+    assert (mails[1].kind, mails[1].code) == ("refused", "mail-invalid")
+
+
+async def test_a_process_that_is_killed_loses_no_mail_and_the_next_wish_starts_another() -> None:
+    async with beside() as composing:
+        await composing.compose([letter(0)])
+        first = process_of(composing)
+        os.kill(first, signal.SIGSTOP)  # it has what it was given, and never answers
+        waiting = [asyncio.create_task(composing.compose([letter(number)])) for number in range(1, 4)]
+        await asyncio.sleep(0.1)
+        os.kill(first, signal.SIGKILL)
+        mails = [mail for part in await asyncio.gather(*waiting) for mail in part]
+        assert mails == [compose(letter(number), SETTINGS) for number in range(1, 4)]
+        assert await composing.compose([letter(4)]) == [compose(letter(4), SETTINGS)]
+        assert process_of(composing) != first
+
+
+async def test_where_no_process_can_be_started_mails_are_composed_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "no-python"))
+    async with beside() as composing:
+        assert await composing.compose([letter(1)]) == [compose(letter(1), SETTINGS)]
+
+
+async def test_somebody_who_gives_up_waiting_does_not_shift_the_others_mails() -> None:
+    async with beside() as composing:
+        await composing.compose([letter(0)])
+        os.kill(process_of(composing), signal.SIGSTOP)
+        given_up, patient = (asyncio.create_task(composing.compose([letter(number)])) for number in (1, 2))
+        await asyncio.sleep(0.1)
+        given_up.cancel()
+        os.kill(process_of(composing), signal.SIGCONT)
+        assert await patient == [compose(letter(2), SETTINGS)]
+
+
+async def test_the_process_ends_when_nobody_wants_it_and_when_its_owner_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(composing_beside, "IDLE", 0.05)
+    async with beside() as composing:
+        await composing.compose([letter(1)])
+        assert await gone(process_of(composing))
+    monkeypatch.setattr(composing_beside, "IDLE", 60.0)
+    async with beside() as composing:
+        await composing.compose([letter(1)])
+        process = process_of(composing)
+    assert await gone(process)
+
+
+async def test_a_broadcast_to_many_goes_out_by_way_of_it(database: Database) -> None:
+    async with post(database) as at, beside(at.settings) as composing:
+        at.mailer.beside = composing
+        leads = at.leads(MANY)
+        outcome = await at.mailer.send(at.broadcast, leads, NEWS, lambda: at.now)
+        assert outcome.counts == {"sent": len(leads)}
+        assert at.times == {f"lead{lead}@aoba.example": 1 for lead in leads}
+        assert process_of(composing)
+
+
+async def test_a_broadcast_whose_composing_process_dies_on_the_way_still_reaches_everybody(database: Database) -> None:
+    async with post(database) as at, beside(replace(at.settings)) as composing:
+        at.mailer.beside = composing
+        leads = at.leads(MANY + 20)
+
+        async def kill() -> None:
+            while composing._process is None or not at.relay.mails:
+                await asyncio.sleep(0.002)
+            os.kill(process_of(composing), signal.SIGKILL)
+
+        outcome, _ = await asyncio.gather(at.mailer.send(at.broadcast, leads, NEWS, lambda: at.now), kill())
+        assert outcome.counts == {"sent": len(leads)}
+        assert at.times == {f"lead{lead}@aoba.example": 1 for lead in leads}
