@@ -49,6 +49,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         database, mail_settings(settings, rules), settings.clock(), wiring.setting_of(settings), settings.keys()
     )
     crm = CrmIntake(database, os.environ, settings.clock(), wiring.setting_of(settings), settings.public_url)
+    shown = [inbox_routes(inbox, zone=settings.time_zone)] if settings.inbox_port else []
     app = create_app(
         database,
         write_keys=settings.keys(),
@@ -56,7 +57,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         allowed_origins=settings.origins(),
         clock=settings.clock(),
         forms=FormBook(settings.scenarios),
-        extra_routers=[*mail.routers, sales.routes(), crm.routes(), *([inbox_routes(inbox)] if settings.inbox_port else [])],
+        extra_routers=[*mail.routers, sales.routes(), crm.routes(), *shown],
         limits=settings.intake_limits(),
     )
     server = uvicorn.Server(

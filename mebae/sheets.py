@@ -24,6 +24,7 @@ from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.utils.exceptions import InvalidFileException
 
 from mebae.errors import BadInput, did_you_mean
+from mebae.private import private_file
 from mebae.store.traits import clean_text
 
 DELIMITERS = ",\t;"
@@ -262,6 +263,7 @@ def writing(path: Path, *, encoding: str = "utf-8-sig") -> Iterator[Written]:
         raise BadInput(f"{path}: there is no folder {path.parent}: make it first")
     part = path.with_name(f".{path.name}.part")
     try:
+        private_file(part)  # what is exported is personal data
         with _csv_file(part, encoding) if kind == ".csv" else _xlsx_file(part) as written:
             yield written
         part.replace(path)

@@ -33,10 +33,11 @@ PREVIEWS = "previews"
 """In the state folder: the mails that were previewed. They may name a lead."""
 
 PLACEHOLDERS = {
-    "MEBAE_SENDER_POSTAL": "【仮の住所です。MEBAE_SENDER_POSTAL を設定してください】",
-    "MEBAE_SENDER_CONTACT": "【仮の連絡先です。MEBAE_SENDER_CONTACT を設定してください】",
+    "MEBAE_SENDER_POSTAL": "【仮の住所 / placeholder: MEBAE_SENDER_POSTAL】",
+    "MEBAE_SENDER_CONTACT": "【仮の連絡先 / placeholder: MEBAE_SENDER_CONTACT】",
 }
-"""What `mebae up` and `mebae demo` fill footers with, so that a first mail reaches the embedded inbox."""
+"""What `mebae up` and `mebae demo` fill footers with, so that a first mail reaches the embedded inbox: in both languages, as
+they stand in mails and pages of either."""
 
 TOKEN_KEY = "token-key"  # noqa: S105 - a file's name
 """In the state folder: what `mebae up` and `mebae demo` sign the links in mails with, unless the environment says."""

@@ -14,20 +14,26 @@ from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.parser import BytesHeaderParser
-from email.utils import getaddresses
+from email.utils import getaddresses, parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 from aiosmtpd.smtp import Envelope, Session
 
 from mebae.errors import NotFound
 from mebae.mail.smtp_server import SmtpServer
+from mebae.private import private_folder, write_private
 
 CAP = 5_000
 _PRUNE_EVERY = 100
 _HEADERS = 16_384
 _SIZE_LIMIT = 32 * 1024 * 1024
 _ID = re.compile(r"[0-9]{20}")
+
+Kind = Literal["scenario", "broadcast", "handover", "call", "digest", "test", ""]
+"""What a mail came of; empty where its headers do not say."""
+_TELLING = re.compile(r"(handover|call|digest)-([^-]*)")
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,18 @@ class InboxEntry:
     sender: str
     to: str
     subject: str
-    scenario: str
+    kind: Kind
+    of: str
+    """The scenario, the broadcast, the hand-over or call that sales is told of, or the mail that was tried out."""
     step: str
+    """The scenario's step, or the broadcast's mail."""
+
+    def local(self, zone: str) -> str:
+        """When, as a person in this zone reads it; the header as it is where it is no date."""
+        try:
+            return parsedate_to_datetime(self.date).astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M")
+        except (ValueError, TypeError, OverflowError):
+            return self.date
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,7 @@ class Inbox:
         """Keeps a mail; it is there whole or not at all. Returns its id."""
         with self._lock:
             if not self._last:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                private_folder(self.folder)
                 self._last = max((int(name) for name in self._ids()), default=0)
             # Ids are times that only grow, also when the machine's clock does not.
             self._last = max(self._last + 1, time.time_ns())
@@ -80,7 +96,7 @@ class Inbox:
             f"Delivered-To: {_line(to)}\r\n" for to in recipients
         )
         draft = self.folder / f".{name}.part"
-        draft.write_bytes(envelope.encode("utf-8", "replace") + content)
+        write_private(draft, envelope.encode("utf-8", "replace") + content)
         draft.replace(self.folder / f"{name}.eml")
         if prune:
             self._prune()
@@ -188,11 +204,24 @@ def _summary(id: str, message: Any) -> InboxEntry:
     to = ", ".join(
         f"{name} <{address}>" if name else address for name, address in getaddresses([_header(message, "To")])
     )
+    kind, of, step = _came_of(message)
     return InboxEntry(
         id=id, date=_header(message, "Date"), sender=_header(message, "From"),
-        to=to or _header(message, "Delivered-To"), subject=_header(message, "Subject"),
-        scenario=_header(message, "X-Mebae-Scenario"), step=_header(message, "X-Mebae-Step"),
+        to=to or _header(message, "Delivered-To"), subject=_header(message, "Subject"), kind=kind, of=of, step=step,
     )  # fmt: skip
+
+
+def _came_of(message: Any) -> tuple[Kind, str, str]:
+    if scenario := _header(message, "X-Mebae-Scenario"):
+        return "scenario", scenario, _header(message, "X-Mebae-Step")
+    if broadcast := _header(message, "X-Mebae-Broadcast"):
+        return "broadcast", broadcast, _header(message, "X-Mebae-Mail")
+    if told := _TELLING.match(_header(message, "X-Mebae-Telling")):
+        kind: Kind = "handover" if told[1] == "handover" else "call" if told[1] == "call" else "digest"
+        return kind, told[2] if kind != "digest" else "", ""
+    if tried := _header(message, "X-Mebae-Test"):
+        return "test", tried, ""
+    return "", "", ""
 
 
 def _numbered(message: EmailMessage) -> Iterator[tuple[str, int]]:

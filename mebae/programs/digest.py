@@ -12,6 +12,7 @@ from mebae.mail.digest import digest_mail
 from mebae.mail.rendering import Rendered
 from mebae.mail.sales_telling import spoken
 from mebae.mail.wiring import mail_settings
+from mebae.private import write_private
 from mebae.programs.screen import screen
 from mebae.store.sales import rules_of
 
@@ -37,7 +38,7 @@ def show_digest(person: str | None, *, file: Path | None) -> None:
     finally:
         database.close()
     if file is not None:
-        file.write_text(rendered.html, encoding="utf-8")
+        write_private(file, rendered.html)
         screen().print(f"[green]✓[/] {file}")
         return
     print(f"{rendered.subject}\n\n{rendered.text}")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from mebae.clock import WorldClock
 from mebae.errors import BadInput
+from mebae.private import FOLDER, private_folder
 from mebae.programs.supervisor import Child, Supervisor, file_is_there, port_answers
 from mebae.settings import Settings
 from mebae.temporal import dev_server_command
@@ -186,8 +187,8 @@ async def furnish(house: House, supervisor: Supervisor) -> None:
 @contextlib.contextmanager
 def occupied(state: Path) -> Iterator[None]:
     """Holds the state folder: one house lives in it. The folder is its owner's alone, for it holds personal data."""
-    state.mkdir(parents=True, exist_ok=True)
-    state.chmod(0o700)
+    private_folder(state)
+    state.chmod(FOLDER)  # also one that an earlier version made
     with (state / LOCK).open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

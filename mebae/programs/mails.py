@@ -28,6 +28,7 @@ from mebae.mail.rendering import company_values, lead_values
 from mebae.mail.shared import choose_language
 from mebae.mail.transport import RelayRefused, RelayUnavailable
 from mebae.mail.wiring import mail_settings, transport_of
+from mebae.private import private_folder, write_private
 from mebae.programs.check import registered
 from mebae.programs.house import find_root
 from mebae.programs.screen import screen
@@ -57,13 +58,13 @@ def preview(wanted: Wanted, *, folder: Path | None, show: bool) -> None:
     if done.rendered is None:
         raise BadInput(f"{done.sheet.where}: {done.reader}, would not get this mail: {done.broken}")
     folder = folder or settings.state / wiring.PREVIEWS
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(folder)
     stem = "-".join((done.sheet.scope, done.sheet.mail)) + (f".{done.sheet.language}" if done.sheet.language else "")
     page, text = folder / f"{stem}.html", folder / f"{stem}.txt"
     rendered = done.rendered
     html = rendered.html or as_page(rendered.text, rendered.subject, done.sheet.language)
-    page.write_text(html, encoding="utf-8")
-    text.write_text(rendered.text, encoding="utf-8")
+    write_private(page, html)
+    write_private(text, rendered.text)
     console = screen()
     _say(done, desk.mail, console)
     console.print(f"[green]✓[/] {escape(str(page))}\n[green]✓[/] {escape(str(text))}")

@@ -15,6 +15,7 @@ from mebae import wiring
 from mebae.erasing import erase_lead, everything_of, newest_request, requests_waiting
 from mebae.errors import BadInput
 from mebae.mail.inbox import Inbox
+from mebae.private import write_private
 from mebae.programs.screen import screen
 from mebae.reports.finding import called, lead_of
 from mebae.showing import FORMAT, shown
@@ -39,8 +40,7 @@ def export(who: str, file: Path | None) -> None:
     if file is None:
         print(text)
         return
-    file.touch(mode=0o600)
-    file.write_text(text + "\n", encoding="utf-8")
+    write_private(file, text + "\n")
     rows = sum(len(rows) for rows in told.values() if isinstance(rows, list))
     screen().print(
         f"[green]✓[/] {escape(str(file))}: the lead, and {rows} things that are kept of it. "

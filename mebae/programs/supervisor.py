@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from mebae.errors import MebaeError
+from mebae.private import CHILDREN, private_file, private_folder
 
 PATIENCE = 60.0
 """Seconds that a child may take until it is ready; a loaded machine is slow."""
@@ -49,7 +50,8 @@ class Child:
 
     async def start(self) -> None:
         """Starts it and waits until it is ready."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.log.parent)
+        private_file(self.log)
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *self.command,
@@ -60,6 +62,7 @@ class Child:
                 stderr=log,
                 # A session of its own: Ctrl-C reaches us alone, and we end the children in the right order.
                 start_new_session=True,
+                umask=CHILDREN,
                 preexec_fn=_dying_with_parent() if sys.platform == "linux" else None,
             )
         ended = asyncio.create_task(self.process.wait())

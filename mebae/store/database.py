@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlmodel import Session, create_engine, select
 
 from mebae.errors import DatabaseUnavailable
+from mebae.private import private_file, private_folder
 from mebae.store.tables import Lead
 from mebae.store.turns import Turns
 
@@ -163,7 +164,7 @@ def _engine(url: str, threads: int) -> Engine:
         )  # fmt: skip
     path = _file_of(url)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
     engine = create_engine(
         url,
         connect_args={"timeout": _BUSY, "check_same_thread": False},
@@ -171,6 +172,13 @@ def _engine(url: str, threads: int) -> Engine:
         max_overflow=2,
         json_serializer=_to_json,
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _make(*_: object) -> None:
+        # SQLite gives its other files (-wal, -shm) the mode of this one.
+        if path is not None:
+            with suppress(OSError):  # SQLite says what is wrong
+                private_file(path)
 
     @event.listens_for(engine, "connect")
     def _connect(connection: sqlite3.Connection, _record: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import smtplib
 import socket
 from datetime import UTC, datetime
@@ -24,12 +25,18 @@ from mebae.mail.transport import SmtpTransport
 NASTY = '<script>alert("x")</script>'
 
 
-def mail(subject: str, to: str = "taro@example.jp", name: str = "山田 太郎", html: str = "<p>こんにちは</p>") -> bytes:
+OF_A_JOURNEY = [("X-Mebae-Scenario", "whitepaper-followup"), ("X-Mebae-Step", "thanks")]
+
+
+def mail(
+    subject: str, to: str = "taro@example.jp", name: str = "山田 太郎", html: str = "<p>こんにちは</p>",
+    headers: list[tuple[str, str]] = OF_A_JOURNEY,
+) -> bytes:  # fmt: skip
     sender = Sender("点検ノート", "news@example.com")
     return build(
         Rendered(subject, "", html, f"{subject}の本文 {NASTY}\n", "", sender), to=to, to_name=name, sender=sender,
         message_id=message_id(1, subject, 1, "example.com"), date=datetime(2026, 4, 1, 10, tzinfo=UTC),
-        headers=[("X-Mebae-Scenario", "whitepaper-followup"), ("X-Mebae-Step", "thanks")],
+        headers=headers,
     )  # fmt: skip
 
 
@@ -43,10 +50,10 @@ class Browser:
     def __init__(self, app: FastAPI) -> None:
         self.app = app
 
-    def get(self, path: str, params: dict[str, str] | None = None) -> httpx.Response:
+    def get(self, path: str, params: dict[str, str] | None = None, *, language: str = "ja") -> httpx.Response:
         async def ask() -> httpx.Response:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://inbox") as client:
-                return await client.get(path, params=params)
+                return await client.get(path, params=params, headers={"Accept-Language": language})
 
         return asyncio.run(ask())
 
@@ -74,7 +81,7 @@ async def test_a_mail_sent_over_smtp_lies_in_the_inbox_and_survives_a_restart(
     assert again.count() == 3
     assert [entry.subject for entry in again.page()] == ["三通目", "二通目", "一通目"]
     newest = again.get(again.page()[0].id)
-    assert (newest.entry.scenario, newest.entry.step) == ("whitepaper-followup", "thanks")
+    assert (newest.entry.kind, newest.entry.of, newest.entry.step) == ("scenario", "whitepaper-followup", "thanks")
     assert newest.html.strip() == "<p>こんにちは</p>"
     assert newest.source.endswith(mail("三通目")), "byte for byte, behind the envelope"
     keep(again, "四通目")
@@ -149,6 +156,33 @@ def test_the_list_shows_who_got_what_at_which_step_with_everything_escaped(tmp_p
     searched = pages(inbox).get("/inbox", params={"to": '"><script>'})
     assert "<script" not in searched.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "ja", "en"),
+    [
+        ([("X-Mebae-Broadcast", "monthly-news"), ("X-Mebae-Mail", "news")], "一斉配信monthly-news › news", "Broadcastmonthly-news › news"),
+        ([("X-Mebae-Telling", "handover-12-opened-1-1-mail-inoue")], "営業への引き渡し12", "To sales: hand-over12"),
+        ([("X-Mebae-Telling", "call-3-mail-inoue")], "営業への電話依頼3", "To sales: call3"),
+        ([("X-Mebae-Telling", "digest-2026-04-10-inoue")], "営業への週次まとめ", "To sales: weekly digest"),
+        ([("X-Mebae-Test", "follow/thanks")], "テスト送信follow/thanks", "Testfollow/thanks"),
+        ([("X-Mebae-Scenario", "follow"), ("X-Mebae-Step", "thanks")], "シナリオfollow › thanks", "Scenariofollow › thanks"),
+        ([], "", ""),
+    ],
+)  # fmt: skip
+def test_the_list_says_what_each_mail_came_of_in_the_browsers_language_and_the_local_time(
+    tmp_path: Path, headers: list[tuple[str, str]], ja: str, en: str
+) -> None:
+    inbox = Inbox(tmp_path)
+    inbox.store("news@example.com", ["taro@example.jp"], mail("件名", headers=headers))
+    for language, words, heading in (("ja", ja, "受信箱"), ("en", en, "Inbox")):
+        tree = lxml.html.document_fromstring(pages(inbox).get("/inbox", language=language).text)
+        cells = [cell.text_content() for cell in tree.xpath("//tbody/tr/td")]
+        assert cells[0] == "2026-04-01 19:00"
+        assert cells[3] == words
+        assert tree.findtext(".//h1/a") == heading
+        shown = " ".join(text for text in tree.xpath("//body//text()[not(ancestor::tbody)] | //@placeholder | //@aria-label"))
+        assert bool(re.search("[ぁ-ん一-龠]", shown)) == (language == "ja")
 
 
 def test_the_list_has_pages(tmp_path: Path) -> None:
