@@ -141,7 +141,7 @@ def _unsubscribed(session: Session, run: Broadcast) -> ColumnElement[bool]:
     )
     until = session.execute(following).scalar()
     by_this = [
-        pattern_sql(Pattern(event=BY_VERB[verb].name, where={"scenario": run.broadcast}))
+        pattern_sql(Pattern(event=BY_VERB[verb].name, where={"broadcast": run.broadcast}))
         for verb in ("unsubscribed", "unsubscribed_topic")
     ]
     where = [

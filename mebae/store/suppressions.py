@@ -134,7 +134,8 @@ def unsubscribe(
     log = EventLog(now)
     properties: dict[str, Any] = {"how": how}
     if delivery is not None:
-        properties |= {"mail": delivery.mail, "scenario": delivery.scope}
+        of = "scenario" if delivery.broadcast_id is None else "broadcast"
+        properties |= {"mail": delivery.mail, of: delivery.scope}
     if topic is not None:
         if not choose_topic(session, lead.id, topic, wanted=False, now=now):
             return False

@@ -15,7 +15,7 @@ from mebae.mail.publishing import publish_layouts, publish_mails
 from mebae.store.database import Database
 from mebae.store.leads import find_lead
 from mebae.store.suppressions import add, find
-from mebae.store.tables import Consent, Lead, PublishedMail, Suppression, TopicChoice
+from mebae.store.tables import Broadcast, Consent, Lead, PublishedMail, Suppression, TopicChoice
 from tests.http.mail_site import SENT, SETTINGS, Mail, MailSite
 
 SATO = "sato.kenji@aoba-seiki.example"
@@ -70,6 +70,20 @@ def test_a_mail_programs_one_click_unsubscribes_at_once(site: MailSite, body: di
     assert site.database.read_now(find, SATO) is not None
     assert names(site, mail) == ["Unsubscribed"]
     assert site.events(mail.lead)[0].properties == {"how": "one-click", "mail": "thanks", "scenario": "trial"}
+
+
+def test_who_unsubscribes_by_a_broadcasts_mail_says_of_which_broadcast(site: MailSite) -> None:
+    """It is no scenario, which may be called the same."""
+
+    def run(session: Session) -> int:
+        row = Broadcast(cause="command:1", broadcast="trial", plan="{}", status="done", due_at=SENT)
+        session.add(row)
+        session.flush()
+        return row.id or 0
+
+    mail = site.send(SATO, broadcast_id=site.database.write_now(run), step="")
+    site.visit(mail.links.list_unsubscribe[0], method="POST")
+    assert site.events(mail.lead)[0].properties == {"how": "one-click", "mail": "thanks", "broadcast": "trial"}
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
