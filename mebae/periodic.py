@@ -69,6 +69,7 @@ def jobs(settings: Settings, more: Iterable[Job] = ()) -> dict[str, Job]:
     """Every job, by name. `more`: those that the files of `scenarios/` ask for."""
     from mebae.digest import digest_job
     from mebae.store import consents
+    from mebae.store.gate_answers import pruning
     from mebae.store.mail_actions import forget_clients
     from mebae.store.mail_reports import forget_unproven
     from mebae.store.scoring import refresh
@@ -84,6 +85,7 @@ def jobs(settings: Settings, more: Iterable[Job] = ()) -> dict[str, Job]:
             "consents", "old records of consent that nobody needs any more", morning,
             repeated(partial(consents.purge, years=settings.consent_years), "removed"),
         ),
+        Job("gate", "what the gate said long ago of mails that are over", morning, pruning(settings.gate_days)),
         Job("digest", "the weekly mail to sales, when it is due", Every(timedelta(minutes=10)), digest_job(settings.time_zone)),
         Job("reports", "what came back without proof, a month ago", morning, repeated(forget_unproven, "forgotten")),
         Job("visitors", "old visitors who never said who they are", morning, repeated(purge, "forgotten")),

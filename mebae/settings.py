@@ -92,6 +92,8 @@ class Settings(BaseSettings):
     """The private key, as PEM. Empty: mails are not signed here."""
     consent_years: float = Field(default=3.0, ge=0)
     """How long the record of a consent is kept after the last mail."""
+    gate_days: float = Field(default=180.0, ge=0)
+    """How long it is kept what the gate said of a mail that is over; 0: for ever. What became of the mail, and why, stays with it."""
     dns_server: str = ""
     """Whom `mebae doctor` asks for SPF, DKIM and DMARC, such as `127.0.0.1:5353`; the system's resolver if empty."""
 

@@ -662,6 +662,7 @@ async def test_every_job_runs_on_an_empty_database(database: Database, settings:
     assert {name: str(job.when) for name, job in found.items()} == {
         "segments": "daily at 06:00, Asia/Tokyo",
         "scores": "every 10 minutes",
+        "gate": "daily at 06:00, Asia/Tokyo",
         "digest": "every 10 minutes",
         "clients": "daily at 06:00, Asia/Tokyo",
         "consents": "daily at 06:00, Asia/Tokyo",

@@ -93,6 +93,8 @@ def _mail(mail: MailWhy, found: MailsReport, console: Console) -> None:
     rows: list[Sequence[RenderableType]] = []
     if mail.earlier:
         rows.append((quiet(f"{mail.earlier} earlier answers"),))
+    if mail.forgotten:
+        rows.append((quiet("what the gate said then is kept no more (MEBAE_GATE_DAYS)"),))
     cures: list[str] = []
     for one in mail.answers:
         until = f" until {local(one.until, zone)}" if one.until is not None else ""

@@ -102,6 +102,7 @@ class _Mails:
             words=self._fate(row),
             answers=[self._answer(row, one) for one in reversed(answers)],
             earlier=count - len(answers),
+            forgotten=count == 0 and row.attempt > 0,
         )
 
     def _title(self, row: Delivery) -> str:

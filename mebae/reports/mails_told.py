@@ -102,6 +102,8 @@ class MailWhy(Told):
     answers: list[AnswerTold]
     earlier: int
     """Answers before those."""
+    forgotten: bool = False
+    """The gate was asked, so long ago that its answers are kept no more (`MEBAE_GATE_DAYS`)."""
 
 
 class NeverDue(Told):
