@@ -106,9 +106,11 @@ def load_broadcast(
         checker = Checker(place(path, folders=FOLDERS), languages, known)
         plan = compile_broadcast(written, checker, mails=languages, segments=segments, taken=taken)
         problems = [*checker.problems, *problems]
-    if problems or plan is None:
+    if plan is None:
         raise ScenarioError(problems)
     loaded = LoadedBroadcast(plan, path, mails)
+    if problems:
+        raise ScenarioError(problems, loaded)
     if wrong := _wrong_subjects(loaded):
         raise ScenarioError(wrong)
     return loaded

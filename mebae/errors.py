@@ -51,10 +51,11 @@ class Problem(BaseModel):
 
 
 class ScenarioError(MebaeError):
-    """A scenario that was refused when loaded, with all of its problems."""
+    """A scenario that was refused when loaded, with all of its problems. `so_far`: what of it could be read, if it can be looked at
+    further (a `Loaded`, or a `LoadedBroadcast`)."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = list(problems)
+    def __init__(self, problems: Iterable[Problem], so_far: object = None) -> None:
+        self.problems, self.so_far = list(problems), so_far
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
     @property

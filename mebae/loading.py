@@ -95,9 +95,12 @@ def load_scenario(
             )
         except ScenarioError as error:
             problems = [*error.problems, *problems]
-    if problems or scenario is None or graph is None:
+    if scenario is None or graph is None:
         raise ScenarioError(problems)
-    return Loaded(scenario=scenario, graph=graph, file=folder / SCENARIO_FILE, mails=mails)
+    loaded = Loaded(scenario=scenario, graph=graph, file=folder / SCENARIO_FILE, mails=mails)
+    if problems:
+        raise ScenarioError(problems, loaded)
+    return loaded
 
 
 # -- folders

@@ -83,7 +83,7 @@ def load_layouts(home: Path) -> dict[str, str] | None:
                 message = f"mails laid out by it do not show {parts}, which the law wants: write {{{{ footer }}}} at its end"
                 problems.append(Problem(file=where, message=message))
         except (BrokenMail, UnicodeDecodeError) as error:
-            problems.append(_problem(error, where))
+            problems.extend(_problems(error, where))
     if LAYOUT not in found and not problems:
         message = f"there is no {LAYOUT}.html, which lays out every mail that names no other"
         problems.append(Problem(file=place(folder, folders=1), message=message))
@@ -116,7 +116,7 @@ def load_blocks(home: Path) -> dict[tuple[str, str], str] | None:
             found[parts["mail"], language] = source = path.read_text(encoding="utf-8-sig")
             blocks = parse_block(source, where)
         except (BrokenMail, UnicodeDecodeError) as error:
-            problems.append(_problem(error, where))
+            problems.extend(_problems(error, where))
             continue
         problems.extend(_unknown_blocks(blocks, where, known))
         for name, line in blocks:
@@ -144,11 +144,14 @@ def _texts(folder: Path, endings: Iterable[str]) -> list[Path]:
 
 
 def _wrong_mail(path: Path, where: str, known: Vocabulary) -> Iterator[Problem]:
+    is_broken = False
     try:
         mail = parse_mail(path.read_text(encoding="utf-8-sig"), where)
     except (BrokenMail, UnicodeDecodeError) as error:
-        yield _problem(error, where)
-        return
+        yield from _problems(error, where)
+        if not isinstance(error, BrokenMail) or error.so_far is None:
+            return
+        mail, is_broken = error.so_far, True
     allowed = _FORMATS[path.suffix[1:]]
     if mail.format not in allowed:
         if begins := _BEGINS.get(allowed[0]):
@@ -157,7 +160,8 @@ def _wrong_mail(path: Path, where: str, known: Vocabulary) -> Iterator[Problem]:
         else:
             file, message = where, f"a whole page in {mail.format.upper()} is called {path.stem}.{mail.format}"
         yield Problem(file=file, message=message)
-    if wrong := known.wrong_mail_topic(mail.topic):
+    # Of a broken one that has no topic it is likelier mistyped, which is told.
+    if (wrong := known.wrong_mail_topic(mail.topic)) and (mail.topic or not is_broken):
         yield Problem(file=where, message=wrong)
     if mail.layout != LAYOUT and known.layouts is not None and mail.layout not in known.layouts:
         message = f"layout '{mail.layout}' is none of {LAYOUTS_FOLDER}/{did_you_mean(mail.layout, known.layouts)}"
@@ -199,10 +203,14 @@ def _ring(start: str, shows: Mapping[str, Mapping[str, object]]) -> list[str] | 
     return None
 
 
-def _problem(error: BrokenMail | UnicodeDecodeError, where: str) -> Problem:
+def _problems(error: BrokenMail | UnicodeDecodeError, where: str) -> list[Problem]:
     if isinstance(error, UnicodeDecodeError):
-        return Problem(file=where, message="the file is no UTF-8 text: save it as UTF-8")
-    parts = re.fullmatch(rf"{re.escape(where)}(?:, line (?P<line>\d+))?: (?P<message>.*)", error.detail, re.DOTALL)
+        return [Problem(file=where, message="the file is no UTF-8 text: save it as UTF-8")]
+    return [_problem(detail, where) for detail in error.all]
+
+
+def _problem(detail: str, where: str) -> Problem:
+    parts = re.fullmatch(rf"{re.escape(where)}(?:, line (?P<line>\d+))?: (?P<message>.*)", detail, re.DOTALL)
     if parts is None:
-        return Problem(file=where, message=error.detail)
+        return Problem(file=where, message=detail)
     return Problem(file=f"{where}:{parts['line']}" if parts["line"] else where, message=parts["message"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from mebae.errors import Problem, ScenarioError
 from mebae.graph import Graph
 from mebae.loading import Loaded
 from mebae.mail.legal import missing
+from mebae.mail.mending import line_of, without, without_block, without_key
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.personas import Persona, readers_of, sample_entry
 from mebae.mail.proofs import Note, proofread
@@ -27,6 +28,10 @@ UNSUBSCRIBE = "https://mail.example.jp/u/sample"
 PREFERENCES = "https://mail.example.jp/p/sample"
 NOW = datetime(2026, 4, 1, 1, 0, tzinfo=UTC)
 """The moment at which samples are rendered: the same on every machine and day."""
+_TOLD = ("block-missing", "layout-missing")
+"""Codes of what who reads the files has told, where it is known which layouts and blocks there are."""
+_MOST_SLIPS = 20
+"""After so many in one mail its reader has enough to do."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +59,29 @@ class Proof(NamedTuple):
     reader: str
     rendered: Rendered | None
     broken: str = ""
+    code: str = ""
 
 
 def sheets(loaded: Iterable[Loaded], broadcasts: Iterable[LoadedBroadcast]) -> Iterator[Sheet]:
-    """Every mail of these scenarios and broadcasts, in every language that it has."""
+    """Every mail of these scenarios and broadcasts, in every language that it has. What is no text at all is left out: who reads the
+    files has told that."""
     for one in loaded:
         for (mail, language), path in sorted(one.mails.items()):
-            source = path.read_text(encoding="utf-8-sig")
+            if (source := _text(path)) is None:
+                continue
             yield Sheet(one.graph.scenario, one.graph.title, mail, language, path, source, place(path, folders=2), one.graph)
     for run in broadcasts:
         for (mail, language), path in sorted(run.mails.items()):
-            source = path.read_text(encoding="utf-8-sig")
+            if (source := _text(path)) is None:
+                continue
             yield Sheet(run.plan.broadcast, run.plan.title, mail, language, path, source, place(path, folders=3))
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        return None
 
 
 def shared_of(home: Path) -> Shared:
@@ -117,7 +133,8 @@ def proof(sheet: Sheet, reader: str, values: Mapping[str, Any], shared: Shared) 
         language = str(values["language"])
         rendered = render(mail, shared.layout_of(mail), values, blocks=shared.blocks_for(language))
     except BrokenMail as broken:
-        return Proof(sheet, reader, None, broken.detail.removeprefix(f"{sheet.where}: ").removeprefix(f"{sheet.where}, "))
+        words = broken.detail.removeprefix(f"{sheet.where}: ").removeprefix(f"{sheet.where}, ")
+        return Proof(sheet, reader, None, words, broken.code)
     return Proof(sheet, reader, rendered)
 
 
@@ -129,14 +146,64 @@ class Remark(NamedTuple):
 
 
 def remarks(sheet: Sheet, settings: MailSettings, beside: Beside, shared: Shared) -> list[Remark]:
-    """What there is to say of one mail, each thing once."""
+    """What there is to say of one mail, each thing once, and all of it: after a slip the mail is read on without it. What is wrong
+    for any lead is not among it: who reads the file has told that."""
     told: dict[str, bool] = {}
-    for reader in readers_of(sheet.language):
-        done = proof(sheet, reader.words, sample_values(sheet, reader, settings, beside), shared)
-        for note in notes_of(done, settings.sender):
-            # Who is not known at all is perhaps none of the audience: that is the author's to know.
-            told[note.words] = told.get(note.words, False) or (note.serious and not (done.rendered is None and reader.is_bare))
+    readable = _mended(sheet, _slips)
+    for reader in readers_of(sheet.language) if readable is not None else ():
+        assert readable is not None
+        values = sample_values(sheet, reader, settings, beside)
+        for done in _read_on(readable, reader.words, values, shared):
+            if done.code in _TOLD and beside.known.blocks is not None:
+                continue
+            for note in notes_of(done, settings.sender):
+                # Who is not known at all is perhaps none of the audience: that is the author's to know.
+                told[note.words] = told.get(note.words, False) or (note.serious and not (done.rendered is None and reader.is_bare))
     return [Remark(Problem(file=sheet.where, message=words), serious) for words, serious in told.items()]
+
+
+def _read_on(sheet: Sheet, reader: str, values: Mapping[str, Any], shared: Shared) -> Iterator[Proof]:
+    """The mail for one reader; of one that it would not get, each reason, and at last the mail without what is wrong with it."""
+    for _ in range(_MOST_SLIPS):
+        done = proof(sheet, reader, values, shared)
+        yield done
+        if done.rendered is not None:
+            return
+
+        def broken(source: str) -> tuple[str, ...]:
+            return (proof(replace(sheet, source=source), reader, values, shared).broken,)  # noqa: B023 - asked at once
+
+        line = line_of(f"{sheet.where}, {done.broken}", sheet.where)
+        if line is not None:
+            mended = without(sheet.source, line, done.broken, broken)
+        else:
+            mended = without_key(sheet.source, done.broken) or without_block(sheet.source, done.broken)
+        if mended is None:
+            return
+        sheet = replace(sheet, source=mended)
+
+
+def _slips(sheet: Sheet) -> tuple[str, ...]:
+    """What is wrong with a mail for any lead."""
+    try:
+        parse_mail(sheet.source, sheet.where)
+    except BrokenMail as broken:
+        return broken.all
+    return ()
+
+
+def _mended(sheet: Sheet, slips_of: Callable[[Sheet], tuple[str, ...]]) -> Sheet | None:
+    """The mail without these slips; None where one of them is none that one could read on without."""
+    for _ in range(_MOST_SLIPS):
+        slips = slips_of(sheet)
+        if not slips:
+            return sheet
+        line = line_of(slips[0], sheet.where)
+        mended = without(sheet.source, line, slips[0], lambda source: slips_of(replace(sheet, source=source))) if line else None  # noqa: B023
+        if mended is None:
+            return None
+        sheet = replace(sheet, source=mended)
+    return None
 
 
 def notes_of(done: Proof, sender: Sender) -> Iterator[Note]:

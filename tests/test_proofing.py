@@ -132,6 +132,59 @@ def test_every_shipped_mail_reads_well_in_every_language() -> None:
     assert [str(one.problem) for one in found] == []
 
 
+def problems_of(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What `mebae check` tells, a problem a line."""
+    monkeypatch.chdir(home.parent)
+    (home.parent / "worker.py").touch()
+    monkeypatch.setenv("COLUMNS", "400")
+    assert not checking.check(None)
+    return [line[2:] for line in capsys.readouterr().out.splitlines() if line.startswith("✗")]
+
+
+SLIPS = """---
+subject: "{{ lead.compny }} 様、{{ lead.hat_size }}"
+topc: product
+from: "{{ sendr.name }}"
+---
+{{ lead.name | samma }} 様、{{ led.company }} の {{ company.nme }}
+
+{{ lead.shoe_size }} と {{ lead.glove_size }} と {{ lead.name | sama }}
+
+[資料]({{ lead.page }})、[こちら](www.example.jp/a)、{{ block("signatur") }}
+"""
+
+
+def test_check_tells_every_slip_of_a_mail_at_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is wrong for any lead, what is missing for a known one, and what is wrong with what is shown: none hides another."""
+    (home / "trial" / "hello.ja.md").write_text(SLIPS)
+    told = problems_of(home, monkeypatch, capsys)
+    for line, words in (
+        (2, "did you mean 'lead.company'"), (3, "'topc' is unknown, did you mean 'topic'"),
+        (4, "'sendr' is unknown, did you mean 'sender'"),
+        (6, "no filter 'samma', did you mean 'sama'"), (6, "'led' is unknown, did you mean 'lead'"), (6, "'company.nme' is unknown"),
+        (10, "block 'signatur' is none of blocks/"),
+    ):  # fmt: skip
+        assert any(f"trial/hello.ja.md:{line}: " in one and words in one for one in told), (line, words, told)
+    for words in ("lead.hat_size", "line 8: 'lead.shoe_size", "line 8: 'lead.glove_size", "line 10: 'lead.page"):
+        assert any(words.split(" ")[-1].strip("'") in one and words.split(":")[0] in one for one in told), (words, told)
+    assert any("the link 'www.example.jp/a' leads nowhere" in one for one in told)
+    assert len(told) == len(set(told))
+    assert not any("never published" in one for one in told), "what was told once is told once"
+
+
+def test_one_scenarios_slips_hide_none_of_another(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "trial" / "hello.ja.md").write_text(GOOD.replace("{{ lead.name | sama }}", "{{ lead.name | samma }}"))
+    (home / "second").mkdir()
+    (home / "second" / "scenario.py").write_text(SCENARIO.replace('"trial"', '"second"'))
+    (home / "second" / "hello.ja.md").write_text(GOOD.replace("https://www.example.jp/a", "#"))
+    told = problems_of(home, monkeypatch, capsys)
+    assert [("samma" in one, "leads nowhere" in one) for one in told] == [(True, False), (False, True)]
+
+
 # Links over the network ------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args
@@ -80,69 +82,93 @@ def _parsed(source: str, where: str) -> MailSource:
     found = _FRONT.match(source)
     if found is None:
         raise BrokenMail(f"{where}, line 1: front matter is missing; begin with ---, subject: …, ---")
-    front = _front_matter(found["front"], where)
+    slips: list[str] = []
+    front = _front_matter(found["front"], where, slips)
     forms = front.get("forms", front.get("form")) or []
     forms = [forms] if isinstance(forms, str) else forms
     if not isinstance(forms, list) or not all(isinstance(form, str) for form in forms):
-        raise BrokenMail(f"{where}: 'forms' is a list of form ids")
+        slips.append(f"{where}: 'forms' is a list of form ids")
+        forms = []
     lines = {
         key: str(front[key]).strip()
         for key in ("subject", "preheader", "topic", "from", "layout", "format")
         if front.get(key) is not None
     }
     if not lines.get("subject"):
-        raise BrokenMail(f"{where}: 'subject' is missing")
+        slips.append(f"{where}: 'subject' is missing")
     for key, text in lines.items():
         if "\n" in text or "\r" in text:
-            raise BrokenMail(f"{where}: '{key}' must be one line")
-        check_template("line", text, where, _key_line(key, found["front"]))
+            slips.append(f"{where}: '{key}' must be one line")
+        else:
+            with noting(slips):
+                check_template("line", text, where, _key_line(key, found["front"]))
     body = source[found.end() :]
     if not body.strip():
-        raise BrokenMail(f"{where}: the mail has no text")
-    format = _format(lines.get("format"), body, where, _key_line("format", found["front"]))
+        raise BrokenMail.of([*slips, f"{where}: the mail has no text"])
+    format = _format(lines.get("format"), body, where, _key_line("format", found["front"]), slips)
     layout_line = _key_line("layout", found["front"])
     if "layout" in lines and format != "markdown":
-        raise BrokenMail(f"{where}, line {layout_line}: a layout is for Markdown; a {_CALLED[format]} is laid out by itself")
+        slips.append(f"{where}, line {layout_line}: a layout is for Markdown; a {_CALLED[format]} is laid out by itself")
     if "preheader" in lines and format == "text":
-        raise BrokenMail(
-            f"{where}, line {_key_line('preheader', found['front'])}: a text mail has no preheader: its first line is shown"
-        )
+        line = _key_line("preheader", found["front"])
+        slips.append(f"{where}, line {line}: a text mail has no preheader: its first line is shown")
     body_line = source.count("\n", 0, found.end()) + 1
-    blocks = check_template("html" if format == "mjml" else format, body, where, body_line)
+    try:
+        blocks = check_template("html" if format == "mjml" else format, body, where, body_line)
+    except BrokenMail as broken:
+        slips += broken.all
+        blocks = broken.so_far or ()
     if format in ("html", "mjml"):
-        _check_page(format, body, where, body_line)
-    return MailSource(
-        where=where, subject=lines["subject"], preheader=lines.get("preheader", ""), topic=lines.get("topic", ""),
+        with noting(slips):
+            _check_page(format, body, where, body_line)
+    mail = MailSource(
+        where=where, subject=lines.get("subject", ""), preheader=lines.get("preheader", ""), topic=lines.get("topic", ""),
         sender=lines.get("from", ""), forms=tuple(forms), body=body, body_line=body_line, format=format,
         layout=lines.get("layout", LAYOUT), layout_line=layout_line, blocks=blocks,
     )  # fmt: skip
+    if slips:
+        raise BrokenMail.of(slips, mail)
+    return mail
 
 
 _CALLED = {"markdown": "Markdown mail", "text": "text mail", "html": "whole HTML page", "mjml": "whole MJML page"}
 
 
-def _format(written: str | None, body: str, where: str, line: int) -> Format:
+@contextmanager
+def noting(slips: list[str]) -> Iterator[None]:
+    """What is found wrong within is noted, and the next thing is looked at."""
+    try:
+        yield
+    except BrokenMail as broken:
+        slips += broken.all
+
+
+def _format(written: str | None, body: str, where: str, line: int, slips: list[str]) -> Format:
     before = _BEFORE.match(body)
     page = _PAGE.match(body, before.end() if before else 0)
     begins: Format = "mjml" if page and page["mjml"] else "html" if page else "markdown"
     if written is None:
         return begins
     if written not in get_args(Format):
-        raise BrokenMail(f"{where}, line {line}: format '{written}' is unknown{did_you_mean(written, get_args(Format))}")
+        slips.append(f"{where}, line {line}: format '{written}' is unknown{did_you_mean(written, get_args(Format))}")
+        return begins
     if written in ("html", "mjml") and written != begins:
         tag = "<mjml>" if written == "mjml" else "<!doctype html>"
-        raise BrokenMail(f"{where}, line {line}: a {_CALLED[written]} begins with {tag}")
+        slips.append(f"{where}, line {line}: a {_CALLED[written]} begins with {tag}")
+        return begins
     return written  # type: ignore[return-value]
 
 
 def _check_page(format: Format, body: str, where: str, line: int) -> None:
     if format == "mjml":
         check_mjml(body, where, line)
-    _check_quotes(body, where, line)
+    slips: list[str] = []
+    with noting(slips):
+        _check_quotes(body, where, line)
     if lacking := duties_lacking(body):
-        raise BrokenMail(
-            f"{where}: the page does not show {', '.join(lacking)}, which the law wants: write {{{{ footer }}}} at its end"
-        )
+        slips.append(f"{where}: the page does not show {', '.join(lacking)}, which the law wants: write {{{{ footer }}}} at its end")
+    if slips:
+        raise BrokenMail.of(slips)
 
 
 def _check_quotes(page: str, where: str, line: int) -> None:
@@ -167,10 +193,16 @@ def parse_layout(source: str, where: str) -> tuple[tuple[str, int], ...]:
     """Checks a layout: HTML in Jinja that shows `{{ body }}`. Raises `BrokenMail`. Returns the blocks that it shows."""
     source = plain(source)
     _check_text(source, where)
-    blocks = check_template("layout", source, where)
-    if not re.search(r"\{\{-?\s*body\b", source):
-        raise BrokenMail(f"{where}: a layout must show {{{{ body }}}} somewhere")
-    _check_quotes(source, where, 1)
+    slips: list[str] = []
+    blocks: tuple[tuple[str, int], ...] = ()
+    with noting(slips):
+        blocks = check_template("layout", source, where)
+    if not slips and not re.search(r"\{\{-?\s*body\b", source):  # else it is likelier mistyped
+        slips.append(f"{where}: a layout must show {{{{ body }}}} somewhere")
+    with noting(slips):
+        _check_quotes(source, where, 1)
+    if slips:
+        raise BrokenMail.of(slips)
     return blocks
 
 
@@ -198,7 +230,7 @@ def _check_text(source: str, where: str) -> None:
         raise BrokenMail(f"{where}, line {line}: a control character (U+{ord(found[0]):04X}): delete it")
 
 
-def _front_matter(front: str, where: str) -> dict[str, Any]:
+def _front_matter(front: str, where: str, slips: list[str]) -> dict[str, Any]:
     try:
         read = yaml.safe_load(front)
     except yaml.YAMLError as error:
@@ -211,12 +243,12 @@ def _front_matter(front: str, where: str) -> dict[str, Any]:
         raise BrokenMail(f"{where}, line 2: front matter must be 'name: value' lines, subject among them")
     for key, value in read.items():
         if key not in _KEYS:
-            raise BrokenMail(
-                f"{where}, line {_key_line(str(key), front)}: '{key}' is unknown{did_you_mean(str(key), _KEYS)}"
-            )
-        if isinstance(value, dict) or (isinstance(value, list) and key != "forms"):
-            raise BrokenMail(f"{where}, line {_key_line(key, front)}: '{key}' must be text; put quotes around '{{{{'")
-    return read
+            slips.append(f"{where}, line {_key_line(str(key), front)}: '{key}' is unknown{did_you_mean(str(key), _KEYS)}")
+        elif isinstance(value, dict) or (isinstance(value, list) and key != "forms"):
+            slips.append(f"{where}, line {_key_line(key, front)}: '{key}' must be text; put quotes around '{{{{'")
+    wrong = {key for key, value in read.items() if isinstance(value, dict) or (isinstance(value, list) and key != "forms")}
+    # What is no text still stands for one, so that it is not called missing too.
+    return {key: "x" if key in wrong else value for key, value in read.items()}
 
 
 def _key_line(key: str, front: str) -> int:

@@ -9,12 +9,12 @@ printing it fails, asking for it (`{% if lead.company %}`) is false, and `defaul
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Self
 
 from jinja2 import (
     StrictUndefined,
@@ -55,11 +55,22 @@ _REREAD = (
 
 
 class BrokenMail(MailInvalid):
-    """A mail that cannot be rendered. The message is the code; `detail` says what and where, for people."""
+    """A mail that cannot be rendered. The message is the code; `detail` says what and where, for people. `others`: what else is
+    wrong with it, likewise, as far as one could look; `so_far`: what of it could be read (of a mail its `MailSource`)."""
 
-    def __init__(self, detail: str, code: str | None = None) -> None:
+    def __init__(self, detail: str, code: str | None = None, *, others: tuple[str, ...] = (), so_far: Any = None) -> None:
         super().__init__(code)
-        self.detail = detail
+        self.detail, self.others, self.so_far = detail, others, so_far
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Everything that is wrong."""
+        return (self.detail, *self.others)
+
+    @classmethod
+    def of(cls, details: Sequence[str], so_far: Any = None) -> Self:
+        """The error of several slips."""
+        return cls(details[0], others=tuple(details[1:]), so_far=so_far)
 
 
 @dataclass(frozen=True)

@@ -54,23 +54,27 @@ def check(scenario: str | None, *, links: bool = False) -> bool:
     beside = load_beside(home)
     problems = list(beside.problems)
     loaded: list[Loaded] = []
+    half_read: list[Loaded] = []
+    half_to_send: list[LoadedBroadcast] = []
     for folder in folders.values():
         try:
             loaded.append(load_scenario(folder, activities=activities, known=beside.known))
         except ScenarioError as error:
             problems.extend(error.problems)
+            half_read += [error.so_far] if isinstance(error.so_far, Loaded) else []
     to_send: list[LoadedBroadcast] = []
     for folder in broadcasts.values():
         try:
             to_send.append(load_broadcast(folder, known=beside.known, segments=beside.segments, taken=taken))
         except ScenarioError as error:
             problems.extend(error.problems)
+            half_to_send += [error.so_far] if isinstance(error.so_far, LoadedBroadcast) else []
     said = coming(to_send, plain_settings(), root)
     problems += said.problems
     hints: list[Problem] = []
-    if not problems:
-        read = proofs(list(sheets(loaded, to_send)), beside, home)
-        problems = [one.problem for one in read if one.serious]
+    if not problems or shared_of(home).layouts:  # without layouts there is nothing to look at
+        read = proofs(list(sheets([*loaded, *half_read], [*to_send, *half_to_send])), beside, home)
+        problems += [one.problem for one in read if one.serious]
         hints = [one.problem for one in read if not one.serious]
     if not problems and links:
         problems += lost_links(list(sheets(loaded, to_send)), beside, home)
