@@ -20,7 +20,7 @@ from mebae.errors import DatabaseUnavailable
 from mebae.gate import Gate
 from mebae.ledger import Policy
 from mebae.mail.bulk import BulkContent, BulkMailer, BulkOutcome
-from mebae.mail.bulk_ledger import Entering
+from mebae.mail.bulk_ledger import Concluding, Entering
 from mebae.mail.composing import compose
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.publishing import publish_layouts, publish_mails
@@ -404,12 +404,13 @@ async def test_a_broadcast_that_is_paused_or_ended_sends_no_more_and_goes_on_whe
 async def test_a_database_that_goes_away_before_the_last_word_stops_all_and_nothing_is_lost(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Before DATA there is nothing to insist on. How mails are grouped is chance: it goes away for those that ask to enter."""
     async with post(database) as at:
         leads = at.leads(30)
-        real, calls = at.mailer.ledger.write, iter(range(1000))
+        real, entered = at.mailer.ledger.write, iter(range(1000))
 
         def away(session: Session, asks: Any) -> Any:
-            if next(calls) == 2:
+            if any(isinstance(ask, Entering) for ask in asks) and next(entered) == 2:
                 raise DatabaseUnavailable
             return real(session, asks)
 
@@ -419,6 +420,26 @@ async def test_a_database_that_goes_away_before_the_last_word_stops_all_and_noth
             await at.send(leads)
         assert {row.status for row in at.rows().values()} <= {"sent", "claimed"}
         assert (await at.send(leads)).counts == {"sent": 30}
+        assert set(at.times.values()) == {1}
+
+
+async def test_a_database_that_is_away_when_mails_are_out_is_waited_for_and_stops_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came of them must be written."""
+    async with post(database) as at:
+        leads = at.leads(30)
+        real, concluded = at.mailer.ledger.write, iter(range(1000))
+
+        def away(session: Session, asks: Any) -> Any:
+            if all(isinstance(ask, Concluding) for ask in asks) and next(concluded) == 0:
+                raise DatabaseUnavailable
+            return real(session, asks)
+
+        monkeypatch.setattr(at.mailer.group, "_work", away)
+        monkeypatch.setattr("mebae.mail.handing_over._PATIENCE", (0.01,) * 8)
+        assert (await at.send(leads)).counts == {"sent": 30}
+        assert next(concluded) > 0, "there was such a commit: the last mails have nobody to go with"
         assert set(at.times.values()) == {1}
 
 
