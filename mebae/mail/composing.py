@@ -35,7 +35,7 @@ from mebae.mail.return_addresses import bounce_address
 from mebae.mail.sales import SalesNote, SalesScore, event_line, sales_notification
 from mebae.mail.shared import with_blocks_shown
 from mebae.mail.standard_headers import automatic, check_aligned
-from mebae.mail.tracking import MailLinks, links_of, own_words
+from mebae.mail.tracking import MailLinks, links_of
 from mebae.mailing import LANGUAGES
 from mebae.resting import Place
 from mebae.scoring import Reason, is_human
@@ -292,7 +292,7 @@ def compose(letter: Letter, settings: MailSettings) -> Composed:
     if isinstance(letter.content, SalesNote):
         rendered = sales_notification(letter.content)
     else:
-        links = links_of(settings, letter.delivery, letter.date, own_words(letter.content.values), letter.content.source)
+        links = links_of(settings, letter.delivery, letter.date, letter.content.values, letter.content.source)
         tracking = Tracking(links.link, links.pixel, links.trap) if links is not None else None
         rendered = rendered_for(letter.content, settings, links, tracking)
         if not settings.rules.is_transactional(rendered.topic):

@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
@@ -59,14 +59,17 @@ class Unsafe(Exception):
     """This mail cannot be written the fast way."""
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """What a slot stands for."""
 
     words: str
     """As the reader sees it."""
-    literal: str
-    """As it stands in the filled text the slow way."""
+    in_markdown: bool
+
+    @property
+    def literal(self) -> str:
+        """As it stands in the filled text the slow way."""
+        return escape_markdown(self.words) if self.in_markdown else str(escape(self.words))
 
 
 class Recorder:
@@ -82,17 +85,16 @@ class Recorder:
         # A backtick or a bar is looked for by Markdown even behind a backslash, where there is another one in the text.
         if not flat or len(flat) > LONGEST or "`" in flat or "|" in flat:
             return Markup(escape_markdown(words))  # noqa: S704
-        return self._slot(flat, escape_markdown(words), _edge(flat[0]), _edge(flat[-1]))
+        return self._slot(Value(flat, True), _edge(flat[0]), _edge(flat[-1]))
 
     def in_html(self, words: str) -> Markup:
         if _PRIVATE.search(words):
             raise Unsafe("a private character")
-        literal = escape(words)
         if not words or len(words) > LONGEST or words != words.strip() or not words.replace("\u3000", "").isprintable():
-            return literal
+            return escape(words)
         if _LANGUAGE.fullmatch(words):  # few, and mostly in `lang`, where styles look at it
-            return literal
-        return self._slot(words, str(literal), _NEUTRAL, _NEUTRAL)
+            return escape(words)
+        return self._slot(Value(words, False), _NEUTRAL, _NEUTRAL)
 
     def piece(self, markdown: str) -> Markup:
         """Takes filled Markdown; gives what stands in the page for its HTML."""
@@ -101,12 +103,12 @@ class Recorder:
         self.pieces.append(_neutral(markdown))
         return Markup(chr(_PIECE + len(self.pieces) - 1))  # noqa: S704
 
-    def _slot(self, words: str, literal: str, first: str, last: str) -> Markup:
+    def _slot(self, value: Value, first: str, last: str) -> Markup:
         number = len(self.values)
         if number >= _DIGITS - _FIRST:
             raise Unsafe("too many values")
-        self.values.append(Value(words, literal))
-        base = _DIGITS if words.isascii() and words.isdigit() else _FIRST
+        self.values.append(value)
+        base = _DIGITS if value.words.isascii() and value.words.isdigit() else _FIRST
         return Markup(f"{first}{chr(base + number)}{last}")  # noqa: S704
 
 

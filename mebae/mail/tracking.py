@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
@@ -26,6 +26,7 @@ LONGEST = 8_000
 _OURS = (CLICK, OPEN, TRAP, UNSUBSCRIBE, PREFERENCES, VIEW)
 _PLAIN = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\\]+")
 
+_NOTHING: Mapping[str, Any] = {}
 
 class MailLinks:
     """The addresses of one delivery's mail. It collects what `store_links` must store in `links`.
@@ -42,10 +43,10 @@ class MailLinks:
     """
 
     def __init__(
-        self, settings: MailSettings, tokens: Tokens, delivery: int, now: datetime, words: Collection[str] = (), written: str = ""
+        self, settings: MailSettings, tokens: Tokens, delivery: int, now: datetime, values: Mapping[str, Any] = _NOTHING, written: str = ""
     ) -> None:
         self._settings, self._tokens, self._delivery, self._now = settings, tokens, delivery, now
-        self._words, self._written = words, written
+        self._values, self._written = values, written
         self.links: dict[int, str] = {}
         """What was tracked so far, by the links' numbers."""
         self.own: set[int] = set()
@@ -107,10 +108,14 @@ class MailLinks:
 
     def _is_own(self, url: str) -> bool:
         """Whether it was filled with something of the lead. What its author wrote out was not, whatever it happens to hold."""
-        if not self._words or url in self._written:
+        if url in self._written or not self._words:
             return False
         plain = unquote_plus(url).casefold()
         return any(word in plain for word in self._words)
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return own_words(self._values)
 
     def _is_ours(self, url: str) -> bool:
         home = self._settings.public_url
@@ -118,16 +123,16 @@ class MailLinks:
 
 
 def links_of(
-    settings: MailSettings, delivery: int, now: datetime, words: Collection[str] = (), written: str = ""
+    settings: MailSettings, delivery: int, now: datetime, values: Mapping[str, Any] = _NOTHING, written: str = ""
 ) -> MailLinks | None:
     """The addresses for one delivery's mail; None where no key or no public address is set (`MEBAE_TOKEN_KEYS`,
     `MEBAE_PUBLIC_URL`): then nothing can be tracked, and nobody can unsubscribe by a link.
 
-    `words`: of the lead (`own_words`); `written`: the mail's source.
+    `values`: what the mail is filled with, by which a link that holds something of the lead is known; `written`: its source.
     """
     if settings.tokens is None or not settings.public_url:
         return None
-    return MailLinks(settings, settings.tokens, delivery, now, words, written)
+    return MailLinks(settings, settings.tokens, delivery, now, values, written)
 
 
 _NOBODYS = frozenset(

@@ -13,7 +13,7 @@ from mebae.mail.links import Tracking
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.plain import as_page
 from mebae.mail.publishing import shared_texts
-from mebae.mail.tracking import links_of, own_words
+from mebae.mail.tracking import links_of
 from mebae.store.graphs import graph_of
 from mebae.store.tables import Broadcast, Company, Delivery, Event, JourneyRow, Lead, MailText
 from mebae.words import DeliveryKind
@@ -47,7 +47,7 @@ def mail_again(session: Session, delivery_id: int, settings: MailSettings, now: 
         delivery_id, delivery.message_id, settings, entry=entry, scope=(delivery.scope, title), headers=(), now=now,
     )  # fmt: skip
     assert isinstance(letter.content, MailContent)
-    links = links_of(settings, delivery_id, now, own_words(letter.content.values), letter.content.source)
+    links = links_of(settings, delivery_id, now, letter.content.values, letter.content.source)
     # No image of one dot: who reads the page has opened the mail before, or a scanner has.
     tracking = Tracking(links.link, trap=links.trap) if links is not None else None
     rendered = rendered_for(letter.content, settings, links, tracking, view_url=None)  # it is there already

@@ -16,7 +16,7 @@ from mebae.mail import return_addresses
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.rendering import Sender
 from mebae.mail.return_addresses import ReturnAddress
-from mebae.mail.tracking import MailLinks, is_trackable, link_id, links_of, location, own_words
+from mebae.mail.tracking import MailLinks, is_trackable, link_id, links_of, location
 from mebae.store.database import Database
 from mebae.store.links import store_links, target
 from mebae.store.tables import Link
@@ -133,7 +133,7 @@ def test_links_are_stored_once_and_cost_nothing_the_second_time(database: Databa
 
 
 def with_words(delivery: int, written: str = "", **values: object) -> MailLinks:
-    found = links_of(SETTINGS, delivery, NOW, own_words(values), written)
+    found = links_of(SETTINGS, delivery, NOW, values, written)
     assert found is not None
     return found
 
