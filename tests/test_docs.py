@@ -441,7 +441,26 @@ def test_the_readmes_are_twins() -> None:
     first = [[row[0] for row in rows(page)][1:] for page in READMES]
     assert [one for one in first[0] if one.startswith("`")] == [one for one in first[1] if one.startswith("`")]
     links = [sorted(set(re.findall(r"\]\((docs/[^)]+)\)", page.read_text()))) for page in READMES]
-    assert links[0] == links[1]
+    assert links[0] == sorted({link.replace(".ja.md", ".md") for link in links[1]})
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.ja.md")), ids=lambda page: page.name)
+def test_a_page_and_its_japanese_twin_say_the_same(page: Path) -> None:
+    """Heading by heading, with the same code (but for its comments), the same commands and tables of the same rows."""
+    twin = page.with_name(page.name.replace(".ja.md", ".md"))
+    assert [level for level, _ in headings(page)] == [level for level, _ in headings(twin)]
+    for language in ("python", "sh", "text", "markdown", "jinja"):
+        assert [code_of(block) for block in blocks(language, [page])] == [code_of(block) for block in blocks(language, [twin])], language
+    first = [[re.findall("`[^`]+`", cell) for cell in re.findall(r"^\| (.+?) \| ", prose(one), re.MULTILINE)] for one in (page, twin)]
+    assert first[0] == first[1]
+    listed = [len(re.findall(r"^(?:- |\|)", prose(one), re.MULTILINE)) for one in (page, twin)]
+    assert listed[0] == listed[1]
+    assert re.search(r"[ぁ-ん]", prose(page))
+
+
+def code_of(block: Block) -> list[str]:
+    lines = block.body.splitlines()
+    return lines if block.language == "markdown" else [line for line in lines if not line.strip().startswith("# ")]
 
 
 def commands_of(page: Path) -> list[list[str]]:
