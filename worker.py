@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from mebae.mail.wiring import bulk_mailer, composing_process, mail_settings, tra
 from mebae.mailing import MailRules
 from mebae.periodic import Job, jobs
 from mebae.publishing import publish
+from mebae.right_time import RightTime
 from mebae.router import Router
 from mebae.schedules import ensure_schedules
 from mebae.sender import Sender
@@ -49,6 +50,7 @@ from mebae.store.database import Database
 from mebae.telling import Teller
 from mebae.temporal import connect, ensure_search_attributes, watch
 from workflows.broadcast import BroadcastWorkflow
+from workflows.clock import ClockWorkflow
 from workflows.handover import HandoverWorkflow
 from workflows.journey import JourneyWorkflow
 from workflows.sweep import SweepWorkflow
@@ -73,23 +75,29 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         crm = crm_jobs(beside.crm, wiring.setting_of(settings), os.environ)
         await ensure_schedules(client, jobs(settings, crm).values(), settings)
         await ensure_broadcast_schedules(client, [one.plan for one in broadcasts], settings)
-        sender = Sender(database, client, clock=settings.clock())
+        time, clock = RightTime(client, ClockWorkflow), settings.clock()
+        await time.ask()  # from here on nothing in this process goes by the machine's clock
+
+        def world_now() -> datetime:
+            return clock.world(time.now())
+
+        sender = Sender(database, client, clock=clock, machine=time.now)
         router = Router(
-            database, now=lambda: wiring.world_now(settings), zone=settings.time_zone, on_routed=sender.wake,
-            calendar=settings.calendar(),
-        )  # fmt: skip
+            database, now=world_now, zone=settings.time_zone, on_routed=sender.wake, calendar=settings.calendar()
+        )
         async with asyncio.TaskGroup() as tasks:
-            for worker in workers(client, database, transport, settings, beside.mailing, crm, composing):
+            for worker in workers(client, database, transport, settings, beside.mailing, crm, composing, time.now):
                 tasks.create_task(worker.run())
-            tasks.create_task(Applier(database, clock=settings.clock()).run())
-            tasks.create_task(Judge(database, now=lambda: wiring.world_now(settings), tuning=settings.tuning()).run())
+            tasks.create_task(time.run())
+            tasks.create_task(Applier(database, clock=clock, machine=time.now).run())
+            tasks.create_task(Judge(database, now=world_now, tuning=settings.tuning()).run())
             tasks.create_task(router.run())
             tasks.create_task(sender.run())
-            tasks.create_task(BroadcastSender(database, client, clock=settings.clock()).run())
-            tasks.create_task(HandoverSender(database, client, clock=settings.clock()).run())
+            tasks.create_task(BroadcastSender(database, client, clock=clock).run())
+            tasks.create_task(HandoverSender(database, client, clock=clock, machine=time.now).run())
             outward = channels(database, transport, mail_settings(settings), beside.crm, os.environ)
-            tasks.create_task(Teller(database, outward, clock=settings.clock()).run())
-            tasks.create_task(crm_inbox(database, outward, wiring.setting_of(settings), settings.clock()).run())
+            tasks.create_task(Teller(database, outward, clock=clock, machine=time.now).run())
+            tasks.create_task(crm_inbox(database, outward, wiring.setting_of(settings), clock, time.now).run())
             tasks.create_task(watch(client))
             tasks.create_task(look_for_mail_server(*settings.mail_server()))
             wiring.say_ready("worker", ready_file)
@@ -102,7 +110,7 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
 
 def workers(
     client: Client, database: Database, transport: Transport, settings: Settings, rules: MailRules | None = None,
-    more: Sequence[Job] = (), composing: Beside | None = None,
+    more: Sequence[Job] = (), composing: Beside | None = None, machine: Callable[[], datetime] | None = None,
 ) -> list[Worker]:  # fmt: skip
     """One a task queue, so that a slow mail server never holds up a journey."""
     setting = wiring.setting_of(settings)
@@ -111,7 +119,7 @@ def workers(
     handovers = HandoverActivities(database, setting)
     sweeps = SweepActivities(database, jobs(settings, more))
     registered = RegisteredActivities(database, setting, REGISTERED)
-    pace = Pace(database, settings.smtp_rate)
+    pace = Pace(database, settings.smtp_rate, machine=machine)
     mail = MailActivities(database, transport, setting, mail_settings(settings, rules), pace)
     broadcasts = BroadcastActivities(database, bulk_mailer(database, transport, settings, rules, pace, composing), *setting)
     # The sandbox guards against workflow code that is not deterministic. Ours are thin drivers of what is decided elsewhere,

@@ -83,8 +83,12 @@ class Applied:
 class Applier:
     """Runs until cancelled. `on_applied` is called after each chunk."""
 
-    def __init__(self, database: Database, *, clock: WorldClock, on_applied: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, database: Database, *, clock: WorldClock, on_applied: Callable[[], None] = lambda: None,
+        machine: Callable[[], datetime] | None = None,
+    ) -> None:  # fmt: skip
         self._database, self._clock, self._on_applied = database, clock, on_applied
+        self._machine = machine or (lambda: datetime.now(UTC))
         self._aside: dict[int, tuple[float, float]] = {}
         """Requests that our code failed over: until when (machine, monotonic), and for how long next time."""
 
@@ -135,7 +139,7 @@ class Applier:
     async def _apply(self, requests: Sequence[Request]) -> int:
         # Read outside the transaction: on SQLite the server waits while it lasts.
         reads = await asyncio.to_thread(read_all, requests, self._clock)
-        now = self._clock.world(datetime.now(UTC))
+        now = self._clock.world(self._machine())
         applied = await self._database.write(apply, reads, now)
         if applied.quarantined:
             log.warning("applier.quarantined", reasons=applied.quarantined, cure="see `mebae quarantine list`")

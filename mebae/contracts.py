@@ -20,6 +20,7 @@ JOURNEY = "Journey"
 SWEEP = "Sweep"
 BROADCAST = "Broadcast"
 HANDOVER = "Handover"
+CLOCK = "Clock"
 
 JOURNEYS_QUEUE = "journeys"
 MAIL_QUEUE = "mail"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
@@ -73,10 +73,13 @@ def crm_channels(
     return found
 
 
-def crm_inbox(database: Database, channels: Mapping[str, Channel], setting: Setting, clock: WorldClock) -> CrmInbox:
+def crm_inbox(
+    database: Database, channels: Mapping[str, Channel], setting: Setting, clock: WorldClock,
+    machine: Callable[[], datetime] | None = None,
+) -> CrmInbox:  # fmt: skip
     """What reads the records of which the systems say that they have changed."""
     ready = {one.system.name: (one.system, one.adapter) for one in channels.values() if isinstance(one, CrmChannel)}
-    return CrmInbox(database, ready, setting, clock=clock)
+    return CrmInbox(database, ready, setting, clock=clock, machine=machine)
 
 
 def crm_jobs(rules: CrmRules | None, setting: Setting, environ: Mapping[str, str]) -> list[Job]:

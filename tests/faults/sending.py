@@ -54,12 +54,14 @@ BAR = "`hold`: 0 twice, 0 lost, the unknown ones listed; `retry`: at most one mo
 class Desk:
     """A database, a mail server, and processes that send, each of them new."""
 
+    _names = itertools.count(1)
+    """Of leads, over all desks: a campaign has several on one database."""
+
     def __init__(self, database: Database, relay: Relay, port: int, policy: Policy) -> None:
         self.database, self.relay, self._port, self.policy = database, relay, port, policy
         self.house = House(database, cast(Client, None), relay, Settings())
         self.now = self.house.now()
         self.settings = mail_settings(Settings(**LAWFUL, unknown_mail=policy))
-        self._names = itertools.count(1)
 
     @asynccontextmanager
     async def process(self, fuse: Fuse) -> AsyncIterator[tuple[Any, Any]]:
