@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import cast
 
@@ -137,9 +137,12 @@ class Applier:
         return done
 
     async def _apply(self, requests: Sequence[Request]) -> int:
+        machine = self._machine()
+        # What is here was not received later than now: a server whose clock is fast would date its events into the future.
+        requests = [replace(one, received_at=min(one.received_at, machine)) for one in requests]
         # Read outside the transaction: on SQLite the server waits while it lasts.
         reads = await asyncio.to_thread(read_all, requests, self._clock)
-        now = self._clock.world(self._machine())
+        now = self._clock.world(machine)
         applied = await self._database.write(apply, reads, now)
         if applied.quarantined:
             log.warning("applier.quarantined", reasons=applied.quarantined, cure="see `mebae quarantine list`")

@@ -38,6 +38,7 @@ SET_LEAD, TAG_LEAD, ENROLL = "set_lead", "tag_lead", "enroll"
 RUN_JOB = "run_job"
 OPEN_BROADCAST, SEND_BROADCAST, STEER_BROADCAST = "open_broadcast", "send_broadcast", "steer_broadcast"
 TEND_HANDOVER = "tend_handover"
+HEAR_TIME = "hear_time"
 REST, CHOOSE, FINISH, PAUSE_JOURNEY = "rest", "choose", "finish", "pause_journey"
 
 SEARCH_ATTRIBUTES = {

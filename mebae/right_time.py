@@ -1,8 +1,8 @@
 """The worker's clock: Temporal's, which all workers share, and not that of the machine, which may be wrong or jump.
 
-Temporal tells no time when asked, but a workflow has its time from it. So a workflow that does nothing else is run when the
-worker starts, now and then, and when the machine's clock jumps; in between the time goes on by what the machine counts in
-spans (its monotonic clock, which nobody sets).
+Temporal tells no time when asked, but every activity is told when it was started. So a workflow with an activity that does
+nothing else is run when the worker starts, now and then, and when the machine's clock jumps; in between the time goes on by
+what the machine counts in spans (its monotonic clock, which nobody sets).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
+from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
@@ -40,7 +41,7 @@ class RightTime:
     """What time it is for this process. Ask `ask` first.
 
     Args:
-        workflow: the one that answers with its time (`workflows.clock`).
+        workflow: the one that calls `hear` (`workflows.clock`).
         machine: the machine's clock.
         spans: what counts seconds, from any moment on.
     """
@@ -69,7 +70,7 @@ class RightTime:
         while True:
             began = self._spans()
             try:
-                there = await self._answer()
+                await self._ask()
                 if timedelta(seconds=self._spans() - began) <= AT_MOST:
                     break
             except (RPCError, RuntimeError, WorkflowFailureError) as error:  # RuntimeError: the SDK's word for "nobody there"
@@ -77,12 +78,18 @@ class RightTime:
                     log.warning("clock.waiting", kind=type(error).__name__, cure="it goes on by itself when Temporal answers")
                 waiting = True
             await asyncio.sleep(TRY_AGAIN)
-        self._there, self._since, self._here = there, self._spans(), self._machine()
-        if abs(wrong := self._here - there) > TOLD:
+        assert self._there is not None
+        if abs(wrong := self._here - self._there) > TOLD:
             log.warning(
                 "clock.wrong", seconds=round(wrong.total_seconds()), effect="none: Temporal's time is taken",
                 cure="let this machine keep time by NTP",
             )  # fmt: skip
+
+    @activity.defn(name=contracts.HEAR_TIME)
+    async def hear(self) -> None:
+        """Notes what Temporal's time is at this moment."""
+        self._there = activity.info().started_time.astimezone(UTC)
+        self._since, self._here = self._spans(), self._machine()
 
     async def run(self) -> None:
         """Asks again when it is time, until cancelled."""
@@ -92,13 +99,13 @@ class RightTime:
             if passed >= ASK_EVERY or abs(self._machine() - self._here - passed) > JUMP:
                 await self.ask()
 
-    async def _answer(self) -> datetime:
-        """Run in this process, on a queue of its own: it waits for nobody, and no worker of another version meets it."""
+    async def _ask(self) -> None:
+        """In this process, on a queue of its own: it waits for nobody, and no worker of another version meets it."""
         name = f"clock/{uuid.uuid4().hex}"
-        on = Worker(self._client, task_queue=name, workflows=[self._workflow], workflow_runner=UnsandboxedWorkflowRunner())
-        async with on:
-            there: datetime = await self._client.execute_workflow(
-                contracts.CLOCK, id=name, task_queue=name, result_type=datetime, execution_timeout=timedelta(seconds=10),
-                static_summary="what time it is",
-            )  # fmt: skip
-        return there.astimezone(UTC)
+        async with Worker(
+            self._client, task_queue=name, workflows=[self._workflow], activities=[self.hear],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+        ):  # fmt: skip
+            await self._client.execute_workflow(
+                contracts.CLOCK, id=name, task_queue=name, execution_timeout=timedelta(seconds=10), static_summary="what time it is"
+            )

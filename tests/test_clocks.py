@@ -26,29 +26,31 @@ SERVER = datetime(2026, 4, 1, 3, 0, tzinfo=UTC)
 OFF = timedelta(days=3)
 
 ASKS = {
-    "mebae/applier.py": "stores what the HTTP server received, by that machine's time; R9 holds scores to any order",
+    "mebae/applier.py": "for commands only: the worker gives it Temporal's time",
     "mebae/crm/outside.py": "how long another system asked to be left alone",
-    "mebae/crm/rounds.py": "how long another system is left alone between two looks",
+    "mebae/crm/rounds.py": "for tests only: the worker gives it Temporal's time",
     "mebae/crm/webhook.py": "how old a signature may be",
     "mebae/examining.py": "`mebae doctor` compares the machine's clock with others",
-    "mebae/handover_sender.py": "when to tell Temporal again, after a failure; one far ahead binds nobody",
+    "mebae/handover_sender.py": "for tests only: the worker gives it Temporal's time",
     "mebae/http/crm.py": "when another system said it, and how old a signature may be",
     "mebae/http/forms.py": "when a form was received",
     "mebae/http/handover.py": "when sales answered",
     "mebae/http/intake.py": "when an event was received",
     "mebae/http/lead_pages.py": "when a lead said what it wants",
     "mebae/http/tracking.py": "when a link was followed",
-    "mebae/mail/pace.py": "when the mail server may get its next mail",
+    "mebae/mail/pace.py": "for commands only: the worker gives it Temporal's time",
     "mebae/mail/wiring.py": "when a report came back",
     "mebae/programs/demo.py": "the demo makes its own world",
     "mebae/programs/house.py": "the name of a new key",
     "mebae/programs/quarantine.py": "when a person let an event in",
-    "mebae/sender.py": "when to try a start or a nudge again; and whether the day of an entry has come (see docs/reliability.md)",
-    "mebae/telling.py": "when to tell a webhook again, after a failure",
-    "mebae/wiring.py": "the time of commands, of the router and of the judge: when something was heard of, never when a mail is due",
+    "mebae/right_time.py": "whether the machine's clock was set or slept: then Temporal is asked for the time again",
+    "mebae/sender.py": "for commands only: the worker gives it Temporal's time",
+    "mebae/telling.py": "for tests only: the worker gives it Temporal's time",
+    "mebae/wiring.py": "the time of commands: when a person did something, never when a mail is due",
 }
 """The files that ask the machine's clock, and what for. No activity and no workflow is among them: whether a mail is due is
-decided by Temporal's time, which reaches them as an argument or as their attempt's start."""
+decided by Temporal's time, which reaches them as an argument or as their attempt's start. What else runs in the worker gets
+Temporal's time from `mebae/right_time.py`."""
 
 
 def test_only_these_ask_the_machines_clock() -> None:

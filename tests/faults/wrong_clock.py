@@ -46,8 +46,8 @@ mailing = Mailing(hours=between("09:00", "18:00"))
 OPENS, CLOSES = time(9), time(18)
 WAIT = timedelta(hours=30)
 ZONE = ZoneInfo("Asia/Tokyo")
-SPEED = 14_400.0
-"""A day in six seconds."""
+SPEED = 28_800.0
+"""A day in three seconds."""
 SLACK = timedelta(seconds=20)
 """Machine time by which what Mebae writes down may differ from the right clock, as machines are slow at times. The wrong clock is
 days off, and on this world's scale decades."""
@@ -104,7 +104,7 @@ async def wrong_clock(folder: Path, course: Course) -> AsyncIterator[dict[str, s
     task = asyncio.create_task(keep_setting())
     try:
         yield {
-            "LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1",
+            "LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1",
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).with_name("unfaked")), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }  # fmt: skip
