@@ -82,9 +82,8 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
             return clock.world(time.now())
 
         sender = Sender(database, client, clock=clock, machine=time.now)
-        router = Router(
-            database, now=world_now, zone=settings.time_zone, on_routed=sender.wake, calendar=settings.calendar()
-        )
+        zone, calendar = settings.time_zone, settings.calendar()
+        router = Router(database, now=world_now, zone=zone, on_routed=sender.wake, calendar=calendar)
         async with asyncio.TaskGroup() as tasks:
             for worker in workers(client, database, transport, settings, beside.mailing, crm, composing, time.now):
                 tasks.create_task(worker.run())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import cast
 
@@ -138,10 +138,8 @@ class Applier:
 
     async def _apply(self, requests: Sequence[Request]) -> int:
         machine = self._machine()
-        # What is here was not received later than now: a server whose clock is fast would date its events into the future.
-        requests = [replace(one, received_at=min(one.received_at, machine)) for one in requests]
         # Read outside the transaction: on SQLite the server waits while it lasts.
-        reads = await asyncio.to_thread(read_all, requests, self._clock)
+        reads = await asyncio.to_thread(read_all, requests, self._clock, machine)
         now = self._clock.world(machine)
         applied = await self._database.write(apply, reads, now)
         if applied.quarantined:
@@ -182,19 +180,24 @@ def waiting(session: Session, aside: Collection[int] = (), *, most: int = EVENTS
     return [Request(cast(int, one[0]), *one[1:]) for one in session.execute(rows.order_by(col(IntakeRow.id)))]
 
 
-def read_all(requests: Iterable[Request], clock: WorldClock) -> list[Read]:
-    return [read_request(request, clock) for request in requests]
+def read_all(requests: Iterable[Request], clock: WorldClock, machine: datetime | None = None) -> list[Read]:
+    return [read_request(request, clock, machine) for request in requests]
 
 
-def read_request(request: Request, clock: WorldClock) -> Read:
-    """The events of a request. What is bad in it is part of what comes back: bad input raises nothing."""
+def read_request(request: Request, clock: WorldClock, machine: datetime | None = None) -> Read:
+    """The events of a request. What is bad in it is part of what comes back: bad input raises nothing.
+
+    `machine`: the machine's time. What is here was not received later than that, and a server whose clock is fast dates no
+    events into the future.
+    """
+    received = request.received_at if machine is None else min(request.received_at, machine)
     read = Read(request)
     try:
         body = parse(request.body)
         batch = read_batch(
             body,
             clock=clock,
-            received=request.received_at,
+            received=received,
             size=len(request.body),
             kind=cast(Kind | None, request.kind),
             public=request.public,

@@ -45,6 +45,11 @@ _SAID: Mapping[str, tuple[Verdict, str]] = {
 }
 
 
+EARLIEST = timedelta(hours=1)
+"""A click so long before its mail went out was noted by a server whose clock is slow, or is on an earlier copy of the mail: its
+time says nothing of who it was."""
+
+
 @dataclass(frozen=True)
 class Tuning:
     """What an installation may set, in the world's time."""
@@ -127,7 +132,7 @@ def _by_itself(act: Act, tuning: Tuning) -> Judged | None:
         return Judged("scanner", "method")
     if act.said in _SAID:
         return Judged(*_SAID[act.said])
-    if act.kind == CLICK and act.sent_at is not None and act.at < act.sent_at + tuning.too_soon:
+    if act.kind == CLICK and act.sent_at is not None and -EARLIEST < act.at - act.sent_at < tuning.too_soon:
         return Judged("scanner", "too-soon")
     return None
 

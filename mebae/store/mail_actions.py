@@ -185,12 +185,13 @@ def _tell(session: Session, rows: Sequence[MailAction], deliveries: Mapping[int,
         if row.link_id in urls:
             properties["url"] = urls[row.link_id]
         # Not the number alone: SQLite gives one again when the last rows are deleted.
+        at = min(row.at, now)  # a server whose clock is fast dates nothing into the future
         message_id = f"mail-action:{row.id}:{row.delivery_id}:{int(row.at.timestamp() * 1_000_000)}"
-        log.add(lead, message_id, _EVENTS[row.kind], properties, row.at, row.at)
+        log.add(lead, message_id, _EVENTS[row.kind], properties, at, at)
         if row.verdict == "human":
-            delivery.opened_at = min(delivery.opened_at or row.at, row.at)
+            delivery.opened_at = min(delivery.opened_at or at, at)
             if row.kind == CLICK:
-                delivery.clicked_at = min(delivery.clicked_at or row.at, row.at)
+                delivery.clicked_at = min(delivery.clicked_at or at, at)
     log.write(session)
 
 
