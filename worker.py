@@ -75,21 +75,18 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
         crm = crm_jobs(beside.crm, wiring.setting_of(settings), os.environ)
         await ensure_schedules(client, jobs(settings, crm).values(), settings)
         await ensure_broadcast_schedules(client, [one.plan for one in broadcasts], settings)
-        time, clock = RightTime(client, ClockWorkflow), settings.clock()
+        clock = settings.clock()
+        time = RightTime(client, ClockWorkflow, clock)
         await time.ask()  # from here on nothing in this process goes by the machine's clock
-
-        def world_now() -> datetime:
-            return clock.world(time.now())
-
         sender = Sender(database, client, clock=clock, machine=time.now)
         zone, calendar = settings.time_zone, settings.calendar()
-        router = Router(database, now=world_now, zone=zone, on_routed=sender.wake, calendar=calendar)
+        router = Router(database, now=time.world_now, zone=zone, on_routed=sender.wake, calendar=calendar)
         async with asyncio.TaskGroup() as tasks:
             for worker in workers(client, database, transport, settings, beside.mailing, crm, composing, time.now):
                 tasks.create_task(worker.run())
             tasks.create_task(time.run())
             tasks.create_task(Applier(database, clock=clock, machine=time.now).run())
-            tasks.create_task(Judge(database, now=world_now, tuning=settings.tuning()).run())
+            tasks.create_task(Judge(database, now=time.world_now, tuning=settings.tuning()).run())
             tasks.create_task(router.run())
             tasks.create_task(sender.run())
             tasks.create_task(BroadcastSender(database, client, clock=clock).run())

@@ -21,6 +21,7 @@ from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from mebae import contracts
+from mebae.clock import WorldClock
 
 log = structlog.get_logger()
 
@@ -50,11 +51,12 @@ class RightTime:
         self,
         client: Client,
         workflow: type[Any],
+        clock: WorldClock | None = None,
         *,
         machine: Callable[[], datetime] | None = None,
         spans: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client, self._workflow, self._spans = client, workflow, spans
+        self._client, self._workflow, self._clock, self._spans = client, workflow, clock or WorldClock(), spans
         self._machine = machine or (lambda: datetime.now(UTC))
         self._there: datetime | None = None
         self._since, self._here = spans(), self._machine()
@@ -63,6 +65,10 @@ class RightTime:
         """The time in UTC, as Temporal has it."""
         assert self._there is not None, "nobody has asked Temporal yet"
         return self._there + timedelta(seconds=self._spans() - self._since)
+
+    def world_now(self) -> datetime:
+        """The world's time."""
+        return self._clock.world(self.now())
 
     async def ask(self) -> None:
         """Learns Temporal's time; tries until it answers."""
