@@ -160,12 +160,12 @@ def _warm(session: Session, lead: Lead, language: str, now: datetime) -> Warm:
         select(Handover.status).where(Handover.lead_id == lead.id, col(Handover.closed_at).is_(None)).order_by(col(Handover.id).desc())
     ).first()
     others = tuple(f"{one.name or '?'} {one.score}" for one in sorted(colleagues(session, lead), key=lambda one: -one.score))
-    titles = {} if held is None else held.scoring.model.stage_titles
+    stage = "" if held is None else held.scoring.model.stage_titled(lead.stage, language)
     score = held.score if held is not None else None
     assert lead.id is not None
     return Warm(
         id=lead.id, name=lead.name or "", company=lead.company or "", title=lead.title or "",
         total=score.whole if score is not None else lead.score, fit=score.fit if score is not None else 0.0,
-        engagement=score.engagement if score is not None else 0.0, stage=titles.get(lead.stage) or lead.stage,
+        engagement=score.engagement if score is not None else 0.0, stage=stage or lead.stage,
         qualification=lead.qualification, given=tuple(given), colleagues=others, handover=under_way or "",
     )  # fmt: skip

@@ -394,10 +394,11 @@ def exclude(name: str, when: Condition, /) -> Exclusion:
     )
 
 
-def stage(name: str, /, *, title: str = "", when: Condition | None = None, falls: bool = False) -> Stage:
+def stage(name: str, /, *, title: str = "", when: Condition | None = None, falls: bool = False, en: str = "") -> Stage:
     """One stage; the first has no `when`. A lead is in the highest whose condition held at any time.
 
-    With `falls=True` it leaves the stage when the condition no longer holds; else decay moves it down never.
+    With `falls=True` it leaves the stage when the condition no longer holds; else decay moves it down never. `en`: what readers of
+    English call it.
 
     >>> stage("interest", title="興味", when=(lead.score >= 50) | did(visited("/blog/*"), times=3)).title
     '興味'
@@ -409,6 +410,7 @@ def stage(name: str, /, *, title: str = "", when: Condition | None = None, falls
         title=_text(title, 'title="興味"'),
         when=None if when is None else _condition(when, f"stage({name!r}, when=…)"),
         falls=falls,
+        title_en=_text(en, 'en="Interest"') if en != "" else "",
     )
 
 

@@ -18,6 +18,7 @@ from mebae.conditions import Condition, Data, Did, OlderThan, Pattern, Scalar, p
 from mebae.hashed import Hashed
 from mebae.scoring_quick import Quick, QuickPattern, is_steady, only_fades, quick, quick_pattern
 from mebae.timing import Duration, window
+from mebae.words import STAGE_TITLES
 
 FORMAT = 1
 """Raised when a model of today could not be read by the code of yesterday."""
@@ -91,6 +92,7 @@ class Stage(Data):
     when: Condition | None = None
     falls: bool = False
     """Whether the lead leaves it when its condition no longer holds. Decay moves no stage down unless this is set."""
+    title_en: str = ""
 
 
 class Qualification(Data):
@@ -151,6 +153,16 @@ class ScoringModel(Hashed):
         """What readers of a language call a rule: its English title where it has one and they read no Japanese, else its name as
         written. Also of a rule that is not in the model any more."""
         return rule if language.lower().startswith("ja") else self._english.get(rule, rule)
+
+    def stage_titled(self, stage: str, language: str = "en") -> str:
+        """What readers of a language call a stage; empty where its id says it as well: of a stage that is called as it is here by
+        default (認知) English readers have the id."""
+        found = next((one for one in self.stages if one.id == stage), None)
+        if found is None:
+            return ""
+        if language.lower().startswith("ja"):
+            return found.title
+        return found.title_en or ("" if found.title == STAGE_TITLES.get(stage) else found.title)
 
     @cached_property
     def _english(self) -> dict[str, str]:

@@ -105,7 +105,7 @@ def test_it_says_when_the_score_falls_below_each_threshold(diary: Diary) -> None
     found = of(diary)
     assert found.score is not None
     interest, consideration, *_ = found.score.thresholds
-    assert (interest.score, interest.of, interest.is_reached, interest.then) == (50, "興味", True, "the stage stays")
+    assert (interest.score, interest.of, interest.is_reached, interest.then) == (50, "interest", True, "the stage stays")
     # 35 + 30 · 2^(-t/90) = 50 after one half-life, to the microsecond.
     assert interest.until is not None
     assert abs(interest.until - (NOW + 90 * DAY)) < timedelta(seconds=1)

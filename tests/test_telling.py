@@ -22,7 +22,7 @@ from mebae.handing import Decision, Why
 from mebae.handover import Move
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.rendering import Sender
-from mebae.mail.sales import reason_lines
+from mebae.mail.sales import reason_lines, standing_words
 from mebae.mail.sales_telling import brief, slack_message
 from mebae.mail.transport import Receipt
 from mebae.reports.lead import report
@@ -322,6 +322,14 @@ def test_rules_are_called_as_their_readers_call_them(sqlite_database: Database) 
     japanese, english = sqlite_database.read_now(told, "ja"), sqlite_database.read_now(told, "en")
     assert ("料金ページ" in japanese, "Pricing page" in japanese) == (True, False)
     assert ("料金ページ" in english, "Pricing page (Page Viewed: /pricing)" in english, "部長以上" in english) == (False, True, True)
+
+    def stage_of(session: Session, language: str) -> str:
+        session.get_one(Lead, 1).stage = "interest"
+        found = brief(session, session.get_one(Telling, 1), replace(SETTINGS, language=language), NOW)
+        assert found is not None
+        return standing_words(found.note).rpartition(" · ")[2]
+
+    assert [sqlite_database.write_now(stage_of, language) for language in ("ja", "en")] == ["興味", "Interest"]
 
     def shown(session: Session) -> LeadReport:
         return report(session, session.get_one(Lead, 1), NOW)

@@ -274,7 +274,7 @@ def note_on(
         .limit(RECENT)
     ).all()
     return SalesNote(
-        lead=_about(lead, held, "、" if language.lower().startswith("ja") else ", "),
+        lead=_about(lead, held, language),
         score=_score(session, lead, held, language),
         message=message,
         events=tuple(lines),
@@ -351,15 +351,16 @@ def _headers(place: Place, delivery: Delivery, settings: MailSettings) -> tuple[
     )
 
 
-def _about(lead: Lead, held: Standing | None, between: str) -> dict[str, Any]:
-    """The lead as sales reads it, at this moment. `between`: its topics."""
+def _about(lead: Lead, held: Standing | None, language: str) -> dict[str, Any]:
+    """The lead as sales reads it, at this moment."""
+    between = "、" if language.lower().startswith("ja") else ", "
     values = lead_values(lead) | {"rank": lead.rank, "topics": between.join(lead.topics)}
     if held is None:
         return values
     return values | {
         "rank": held.profile.lead["rank"],
         "topics": between.join(held.score.topics),
-        "stage_title": held.scoring.model.stage_titles.get(lead.stage, ""),
+        "stage_title": held.scoring.model.stage_titled(lead.stage, language),
     }
 
 

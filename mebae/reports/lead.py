@@ -76,7 +76,7 @@ def report(
     stage, title = lead.stage, ""
     by_rules = None
     if held is not None:
-        title = held.scoring.model.stage_titles.get(stage, "")
+        title = held.scoring.model.stage_titled(stage)
         by_rules = held.score.stage if held.score.stage != stage else None
     return LeadReport(
         now=now,
@@ -249,7 +249,7 @@ def _thresholds(lead: Lead, held: Standing, now: datetime) -> Iterator[Threshold
     for stage in model.stages:
         then = "the lead goes back a stage" if stage.falls else "the stage stays"
         for threshold in _asked(stage.when):
-            asked[threshold, stage.title or stage.id] = then
+            asked[threshold, model.stage_titled(stage.id) or stage.id] = then
     for rule in model.qualifications:
         has = lead.qualification != "none"
         for threshold in _asked(rule.when):
