@@ -21,7 +21,7 @@ DEV := $(VENV)/.dev-stamp
 # Processes that `make test` spreads the tests over: many wait for servers, so one more than two cores. `make test WORKERS=0`: none,
 # all in one. One test is run, and debugged, without: .venv/bin/python -m pytest tests/test_journey.py -k pause
 WORKERS ?= 3
-BENCHES := journeys ingest rescore mail
+BENCHES := journeys ingest rescore mail render
 CODE := mebae workflows activities worker.py server.py starter.py scenarios bench
 
 .PHONY: help demo up test check bench faults pins clean

@@ -1,6 +1,6 @@
 """CPU per rendered mail, with the fast way and the plain way side by side in one run: every shipped mail, leads that differ.
 
-`python bench/render.py [LEADS]`; the plain way writes a fiftieth of them.
+`python -m bench.render [LEADS]`; the plain way writes a fiftieth of them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FAMILY, GIVEN = ["佐藤", "鈴木", "高橋", "田中", "渡辺", "山﨑", "Smith", "Lee"], ["健二", "花子", "一郎", "Ann", "美咲", "J."]
 FIRMS = ["株式会社青葉精機", "A&B (Tokyo) Ltd.", "北浜電工", None, "㈱みどり建設"]
 
+PIECE = {"id": "basics", "title": "点検業務の見直し方 入門", "link": "https://example.com/ja/basics", "kind": "article", "summary": "5つの手順"}
+
 
 def values(number: int, language: str) -> dict[str, Any]:
     name = f"{FAMILY[number % len(FAMILY)]} {GIVEN[number % len(GIVEN)]}{number}" if number % 7 else None
@@ -29,7 +31,7 @@ def values(number: int, language: str) -> dict[str, Any]:
         "lead": lead_values(lead), "company": company_values(None, lead), "entry": {"title": f"白書{number % 9}"},
         "sender": Sender("点検ノート", "news@example.com", "〒100-0001 東京都千代田区千代田1-1", "03-1234-5678"),
         "unsubscribe_url": f"https://m.example.jp/u/{number}", "preferences_url": f"https://m.example.jp/p/{number}",
-        "view_url": f"https://m.example.jp/v/{number}", "time_zone": "Asia/Tokyo", "language": language,
+        "view_url": f"https://m.example.jp/v/{number}", "piece": PIECE, "related": [PIECE], "time_zone": "Asia/Tokyo", "language": language,
     }  # fmt: skip
 
 
