@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FAMILY, GIVEN = ["佐藤", "鈴木", "高橋", "田中", "渡辺", "山﨑", "Smith", "Lee"], ["健二", "花子", "一郎", "Ann", "美咲", "J."]
 FIRMS = ["株式会社青葉精機", "A&B (Tokyo) Ltd.", "北浜電工", None, "㈱みどり建設"]
 
-PIECE = {"id": "basics", "title": "点検業務の見直し方 入門", "link": "https://example.com/ja/basics", "kind": "article", "summary": "5つの手順"}
+PIECE = {
+    "id": "basics", "title": "点検業務の見直し方 入門", "link": "https://example.com/ja/basics", "kind": "article", "summary": "5つの手順",
+}  # fmt: skip
 
 
 def values(number: int, language: str) -> dict[str, Any]:
