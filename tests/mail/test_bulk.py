@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
+from mebae.erasing import erase_lead
 from mebae.errors import DatabaseUnavailable
 from mebae.gate import Gate
 from mebae.ledger import Policy
@@ -27,6 +28,7 @@ from mebae.mail.publishing import publish_layouts, publish_mails
 from mebae.mail.rendering import BrokenMail, Sender
 from mebae.mail.transport import Receipt, SmtpTransport, Transport
 from mebae.mailing import MailRules, SendingHours
+from mebae.resting import Setting
 from mebae.store import broadcast_leads, suppressions
 from mebae.store.consents import record
 from mebae.store.database import Database, lock_lead
@@ -458,6 +460,23 @@ async def test_an_erased_lead_keeps_no_word_of_the_mail_server(database: Databas
 
         assert (await at.send([lead], by=Erasing(at.transport, asyncio.sleep))).counts == {"refused": 1}
         assert at.rows()[lead].raw is None
+
+
+async def test_a_link_that_names_its_lead_is_that_mails_own_and_goes_with_the_lead(database: Database) -> None:
+    async with post(database) as at:
+        [sato, mori] = leads = at.leads(2)
+        named = MAIL + "Or fill in [that](https://example.com/form?email={{ lead.email }}).\n"
+        database.write_now(publish_mails, "spring", {("named", ""): named}, NOON)
+        assert (await at.send(leads, BulkContent("spring", "named"))).counts == {"sent": 2}
+        rows = at.rows()
+
+        def links(session: Session) -> dict[str, int | None]:
+            return {link.url: link.delivery_id for link in session.exec(select(Link))}
+
+        forms = {f"https://example.com/form?email=lead{lead}@aoba.example": rows[lead].id for lead in leads}
+        assert database.read_now(links) == {"https://example.com/paper": None, **forms}
+        database.write_now(erase_lead, sato, NOON, Setting("Asia/Tokyo", Calendar()))
+        assert set(database.read_now(links)) == {"https://example.com/paper", "", f"https://example.com/form?email=lead{mori}@aoba.example"}
 
 
 NO_UTF8 = "550 5.1.1 宛先が見つかりません".encode("shift_jis").decode("utf-8", "surrogateescape")
