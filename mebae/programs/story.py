@@ -19,7 +19,7 @@ from mebae.sales import SalesRules
 from mebae.starting import REASONS
 from mebae.store.graphs import graph_of
 from mebae.store.sales import rules_of
-from mebae.store.scoring import QUALIFIED, STAGE_REACHED, rule_title
+from mebae.store.scoring import NOT_QUALIFIED, QUALIFIED, STAGE_REACHED, rule_title
 from mebae.store.tables import Call, Delivery, Event, Handover, HandoverEvent, JourneyRow, Lead, ScoreChange, Telling
 from mebae.words import DeliveryKind, DeliveryStatus, JourneyStatus
 
@@ -120,7 +120,7 @@ class Story:
         self._began: dict[str, list[Lead]] = defaultdict(list)
         self._moved: dict[str, list[tuple[Event, Lead]]] = defaultdict(list)
         self._ripe: list[tuple[Event, Lead]] = []
-        self._refused: dict[str, list[Lead]] = defaultdict(list)
+        self._refused: dict[tuple[str, str], list[Lead]] = defaultdict(list)
         self._mails: dict[tuple[str, str, str, str], list[Lead]] = defaultdict(list)
         self._ends: dict[tuple[str, str, str], list[Lead]] = defaultdict(list)
         self._given: dict[tuple[str, str], list[Lead]] = defaultdict(list)
@@ -153,16 +153,18 @@ class Story:
             versions[row.entry] = row.version
             if self._is_new(f"entry {row.entry}"):
                 if row.status == JourneyStatus.REFUSED:
-                    self._refused[row.reason or ""].append(lead)
+                    self._refused[row.scenario, row.reason or ""].append(lead)
                 else:
                     self._began[row.version].append(lead)
             if row.status == JourneyStatus.ENDED and self._is_new(f"end {row.entry}"):
                 self._ends[row.outcome or "", row.reason or "", row.version].append(lead)
+        # Whoever is given to sales becomes an MQL by that, and no rule says that it is ripe: the hand-over is told.
+        given = {(lead.id, said.seq + 1) for said, row, lead in sight.handovers if said.move == "open" and row.was in NOT_QUALIFIED}
         for event, lead in sight.moves:
             if self._is_new(f"move {event.id}"):
                 if event.name == STAGE_REACHED:
                     self._moved[event.properties["stage"]].append((event, lead))
-                elif event.properties["qualification"] == "mql":
+                elif event.properties["qualification"] == "mql" and (lead.id, event.seq) not in given:
                     self._ripe.append((event, lead))
         for delivery, lead in sight.deliveries:
             left = delivery.status == DeliveryStatus.REFUSED and delivery.reason == "exits-when"  # its ending tells of it
@@ -182,8 +184,8 @@ class Story:
             graph = sight.graphs[version]
             reason = escape(why(graph, graph.start))
             yield f"  [green]→[/] {_count(leads, 'journey')} began [dim]({reason})[/]: {_people(leads)}"
-        for reason, leads in self._refused.items():
-            yield f"  [yellow]×[/] not taken [dim]({REASONS.get(reason, reason)})[/]: {_people(leads)}"
+        for (scenario, reason), leads in self._refused.items():
+            yield f"  [yellow]×[/] not taken by {escape(scenario)} [dim]({REASONS.get(reason, reason)})[/]: {_people(leads)}"
 
     def _ripening(self, sight: Sight) -> Iterator[str]:
         for stage, moved in self._moved.items():
