@@ -35,6 +35,7 @@ UNEXPECTED = "unexpected"
 IDLE = 30.0
 """Seconds after which a process that nobody wants ends, and gives its memory back."""
 _LENGTH = struct.Struct("!Q")
+_ENDED = "the process that composes mails has ended"
 _HOME = Path(mebae.__file__).resolve().parents[1]
 
 Mails = list[Composed | Fate]
@@ -52,84 +53,111 @@ def compose_one(letter: Letter, settings: MailSettings) -> Composed | Fate:
         return Fate("refused", UNEXPECTED, type(error).__name__)
 
 
+class _Line:
+    """One such process, and who waits for its answers. Nobody waits for one process's answer at another's."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.process, self._stdin, self._stdout = process, process.stdin, process.stdout
+        self.waiting: deque[asyncio.Future[Mails]] = deque()
+        self.ended = False
+        self._reading = asyncio.create_task(self._read())
+
+    def say(self, packed: bytes) -> None:
+        self._stdin.write(packed)
+
+    async def ask(self, packed: bytes) -> Mails:
+        """Raises OSError or EOFError if the process ends before it answers."""
+        if self.ended:
+            raise EOFError(_ENDED)
+        answer: asyncio.Future[Mails] = asyncio.get_running_loop().create_future()
+        self.waiting.append(answer)
+        self._stdin.write(packed)
+        await self._stdin.drain()
+        return await answer
+
+    async def close(self) -> None:
+        self._kill()
+        await self._reading
+        await self.process.wait()
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                (length,) = _LENGTH.unpack(await self._stdout.readexactly(_LENGTH.size))
+                mails: Mails = pickle.loads(await self._stdout.readexactly(length))  # noqa: S301 - our own child's
+                answer = self.waiting.popleft()
+                if not answer.done():
+                    answer.set_result(mails)
+        except (EOFError, OSError):  # asyncio's IncompleteReadError is one
+            pass
+        except Exception as error:  # what cannot be read says nothing of where the next answer begins
+            log.error("composing.garbled", kind=type(error).__name__, effect="another process is started")
+        finally:
+            self.ended = True
+            self._kill()
+            for answer in self.waiting:
+                if not answer.done():
+                    answer.set_exception(EOFError(_ENDED))
+                    answer.exception()  # whoever waits is told; if nobody does, that is no news
+            self.waiting.clear()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self.process.kill()
+
+
 class Beside:
     """Such a process, started when it is first wanted, and again when it has died or was idle."""
 
     def __init__(self, settings: MailSettings) -> None:
         self._settings = settings
-        self._process: asyncio.subprocess.Process | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._waiting: deque[asyncio.Future[Mails]] = deque()
+        self._line: _Line | None = None
         self._starting = asyncio.Lock()
         self._idle: asyncio.TimerHandle | None = None
 
     async def compose(self, letters: Sequence[Letter]) -> Mails:
         """The letters' mails, in their order. What is asked for meanwhile is answered after it.
 
-        Where there is no such process, or it dies, they are composed here.
+        Where there is no such process, or it dies, or a letter cannot travel, they are composed here.
         """
         try:
-            return await self._asked(letters)
+            packed = _packed(list(letters))
+        except Exception as error:  # pickle raises whatever it likes
+            log.error("composing.stays", kind=type(error).__name__, effect="composed in this process", letters=len(letters))
+            return self._here(letters)
+        try:
+            mails = await (await self._running()).ask(packed)
         except (OSError, EOFError) as error:
             log.warning("composing.alone", kind=type(error).__name__, effect="broadcasts go out more slowly")
-            return [compose_one(letter, self._settings) for letter in letters]
+            return self._here(letters)
+        self._rest()
+        return mails
 
     async def close(self) -> None:
         """Ends the process; the next wish starts another."""
         if self._idle is not None:
             self._idle.cancel()
-        process, reading = self._process, self._reading
-        self._process = self._reading = None
-        if process is not None and reading is not None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await reading
-            await process.wait()
+        line, self._line = self._line, None
+        if line is not None:
+            await line.close()
 
-    async def _asked(self, letters: Sequence[Letter]) -> Mails:
+    def _here(self, letters: Sequence[Letter]) -> Mails:
+        return [compose_one(letter, self._settings) for letter in letters]
+
+    async def _running(self) -> _Line:
         async with self._starting:
-            if self._process is None:
-                await self._start()
-        process = self._process
-        if process is None or process.stdin is None:
-            raise EOFError
-        answer: asyncio.Future[Mails] = asyncio.get_running_loop().create_future()
-        self._waiting.append(answer)
-        process.stdin.write(_packed(list(letters)))
-        await process.stdin.drain()
-        mails = await answer
-        self._rest()
-        return mails
-
-    async def _start(self) -> None:
-        path = os.pathsep.join(filter(None, (str(_HOME), os.environ.get("PYTHONPATH"))))
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**21,
-            env={**os.environ, "PYTHONPATH": path},
-        )  # fmt: skip
-        assert self._process.stdin is not None
-        self._process.stdin.write(_packed(self._settings))
-        self._reading = asyncio.create_task(self._read(self._process))
-
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        try:
-            while True:
-                (length,) = _LENGTH.unpack(await process.stdout.readexactly(_LENGTH.size))
-                mails: Mails = pickle.loads(await process.stdout.readexactly(length))  # noqa: S301 - our own child's
-                answer = self._waiting.popleft()
-                if not answer.done():
-                    answer.set_result(mails)
-        except (EOFError, OSError):  # asyncio's IncompleteReadError is one
-            pass
-        finally:
-            if self._process is process:
-                self._process = None
-            waiting, self._waiting = self._waiting, deque()
-            for answer in waiting:
-                if not answer.done():
-                    answer.set_exception(EOFError("the process that composes mails has ended"))
-                    answer.exception()  # whoever waits is told; if nobody does, that is no news
+            if self._line is None or self._line.ended:
+                path = os.pathsep.join(filter(None, (str(_HOME), os.environ.get("PYTHONPATH"))))
+                self._line = _Line(
+                    await asyncio.create_subprocess_exec(
+                        sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                        limit=2**21, env={**os.environ, "PYTHONPATH": path},
+                    )
+                )  # fmt: skip
+                self._line.say(_packed(self._settings))
+            return self._line
 
     def _rest(self) -> None:
         if self._idle is not None:
@@ -138,7 +166,7 @@ class Beside:
         self._idle = loop.call_later(IDLE, lambda: loop.create_task(self._end_if_idle()))
 
     async def _end_if_idle(self) -> None:
-        if not self._waiting:
+        if self._line is not None and not self._line.waiting:
             await self.close()
 
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,13 +36,11 @@ SETTINGS = MailSettings(
 SOURCE = "---\nsubject: '{{ lead.name }}様へ'\ntopic: news\n---\n{{ lead.name }}様、[資料](https://example.com/paper)をどうぞ。\n"
 
 
-def letter(number: int, source: str = SOURCE) -> Letter:
-    values = {
-        "lead": {"name": f"佐藤 {number}"},
-        "language": "ja",
-        "now": NOON,
-        "scenario": {"id": "spring", "title": "春"},
-    }
+VALUES: dict[str, Any] = {"language": "ja", "now": NOON, "scenario": {"id": "spring", "title": "春"}}
+
+
+def letter(number: int, source: str = SOURCE, **more: Any) -> Letter:
+    values = VALUES | {"lead": {"name": f"佐藤 {number}"}} | more
     content = MailContent(source, "spring/news.ja.md", Shared({"default": LAYOUT}), values)
     return Letter(f"lead{number}@aoba.example", None, number, f"<b1.{number}@example.com>", NOON, (), content)
 
@@ -56,8 +55,8 @@ async def beside(settings: MailSettings = SETTINGS) -> AsyncIterator[Beside]:
 
 
 def process_of(composing: Beside) -> int:
-    assert composing._process is not None
-    return composing._process.pid
+    assert composing._line is not None
+    return composing._line.process.pid
 
 
 async def gone(pid: int) -> bool:
@@ -123,6 +122,53 @@ async def test_somebody_who_gives_up_waiting_does_not_shift_the_others_mails() -
         assert await patient == [compose(letter(2), SETTINGS)]
 
 
+async def test_a_process_that_is_slow_to_die_takes_nothing_of_what_the_next_one_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with beside() as composing:
+        await composing.compose([letter(0)])
+        old = process_of(composing)
+        assert composing._line is not None
+        monkeypatch.setattr(composing._line.process, "kill", lambda: None)  # as one that is busy giving its memory back
+        closing = asyncio.create_task(composing.close())
+        first = asyncio.create_task(composing.compose([letter(1)]))
+        while composing._line is None:
+            await asyncio.sleep(0.001)
+        os.kill(process_of(composing), signal.SIGSTOP)
+        os.kill(old, signal.SIGKILL)
+        await closing
+        second = asyncio.create_task(composing.compose([letter(2)]))
+        await asyncio.sleep(0.1)
+        assert not first.done()
+        os.kill(process_of(composing), signal.SIGCONT)
+        assert await asyncio.gather(first, second) == [[compose(letter(1), SETTINGS)], [compose(letter(2), SETTINGS)]]
+
+
+async def test_a_letter_that_cannot_travel_is_composed_here_and_shifts_no_other_mail() -> None:
+    stay = letter(1, how=lambda: "by a function, which no pickle holds")
+    async with beside() as composing:
+        parts = await asyncio.gather(*(composing.compose([one]) for one in (letter(0), stay, letter(2))))
+        assert parts == [[compose(one, SETTINGS)] for one in (letter(0), stay, letter(2))]
+        assert await composing.compose([letter(3)]) == [compose(letter(3), SETTINGS)]
+
+
+async def test_a_process_whose_words_make_no_sense_is_ended_and_the_mails_are_composed_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with beside() as composing:
+        await composing.compose([letter(0)])
+        process = process_of(composing)
+
+        def nonsense(_: bytes) -> None:
+            raise AttributeError("of another version")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("mebae.mail.composing_beside.pickle.loads", nonsense)
+            assert await composing.compose([letter(1)]) == [compose(letter(1), SETTINGS)]
+        assert await gone(process)
+        assert await composing.compose([letter(2)]) == [compose(letter(2), SETTINGS)]
+
+
 async def test_the_process_ends_when_nobody_wants_it_and_when_its_owner_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(composing_beside, "IDLE", 0.05)
     async with beside() as composing:
@@ -151,7 +197,7 @@ async def test_a_broadcast_whose_composing_process_dies_on_the_way_still_reaches
         leads = at.leads(MANY + 20)
 
         async def kill() -> None:
-            while composing._process is None or not at.relay.mails:
+            while composing._line is None or not at.relay.mails:
                 await asyncio.sleep(0.002)
             os.kill(process_of(composing), signal.SIGKILL)
 
