@@ -147,7 +147,9 @@ def conclude(
     if held.attempt != attempt or held.status not in (DeliveryStatus.CLAIMED, DeliveryStatus.DATA):
         return Concluded(None, _late_word(held, attempt, fate, now))
     kind, reason, forms = fate.kind, held.reason, list(fate.forms)
-    if kind == "unknown" and policy == "retry" and reason != RETRIED and gone is None:
+    world = clock or WorldClock()
+    over = now - (held.first_claimed_at or now) >= world.worldly(GIVE_UP_AFTER)
+    if kind == "unknown" and policy == "retry" and reason != RETRIED and gone is None and not over:
         kind, reason = "later", RETRIED
     match kind:
         case "sent":
@@ -161,9 +163,8 @@ def conclude(
     if gone is not None:
         move = no_more(held, gone, fate.raw)
         return Concluded(move["status"], move, gone)
-    world = clock or WorldClock()
     failures = held.failures + 1
-    if now - (held.first_claimed_at or now) >= world.worldly(GIVE_UP_AFTER):
+    if over:
         move = no_more(held, "gave-up", fate.raw)
         return Concluded(move["status"], {**move, "failures": failures}, "gave-up")
     until = now + world.worldly(max(back_off(failures), fate.rest or timedelta(0)))

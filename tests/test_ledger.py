@@ -163,6 +163,17 @@ async def test_with_retry_a_server_that_says_no_for_good_the_second_time_says_no
     assert book.claim().status == "unknown", "and no third time"
 
 
+async def test_with_retry_a_mail_whose_last_attempt_may_have_sent_it_is_unknown_and_not_given_up(database: Database) -> None:
+    book = await Book.open(database, "retry")
+    book.claim()
+    book.turned_away(1)
+    book.claim()
+    book.enter_data(2)
+    book.write(lambda row: {"first_claimed_at": NOON - timedelta(hours=73)})
+    row = book.conclude(2, Fate("unknown", "mail-server-unavailable", "timed out after the message"))
+    assert (row.status, row.reason) == ("unknown", "mail-server-unavailable")
+
+
 async def test_with_retry_what_a_lead_does_after_the_first_copy_answers_the_mail(database: Database) -> None:
     """The first copy may be the one that it reads."""
     book = await Book.open(database, "retry")
