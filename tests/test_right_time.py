@@ -40,6 +40,20 @@ async def test_worker_on_a_machine_with_a_wrong_clock_has_temporals_time(off: ti
     assert abs(right.now() - datetime.now(UTC)) < CLOSE
 
 
+async def test_where_every_answer_is_slow_the_quickest_of_a_few_is_taken_and_another_is_asked_for_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(right_time, "AT_MOST", timedelta(0))
+    monkeypatch.setattr(right_time, "TRY_AGAIN", 0.01)
+    machine = Machine()
+    machine.off = timedelta(days=3)
+    right = RightTime(await DEV_SERVERS.client(), ClockWorkflow, machine=machine.now, spans=machine.spans)
+    async with asyncio.timeout(60):
+        await right.ask()
+    assert abs(right.now() - datetime.now(UTC)) < 2 * CLOSE
+    assert right.ask_every == right_time.SOON
+
+
 async def test_somebody_sets_the_clock_and_the_time_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(right_time, "LOOK", 0.01)
     machine, asked = Machine(), 0
