@@ -34,6 +34,8 @@ log = structlog.get_logger()
 UNEXPECTED = "unexpected"
 IDLE = 30.0
 """Seconds after which a process that nobody wants ends, and gives its memory back."""
+WITHIN = 60.0
+"""Seconds for an answer; a process that takes longer hangs, and is ended."""
 _LENGTH = struct.Struct("!Q")
 _ENDED = "the process that composes mails has ended"
 _HOME = Path(mebae.__file__).resolve().parents[1]
@@ -68,14 +70,19 @@ class _Line:
         self._stdin.write(packed)
 
     async def ask(self, packed: bytes) -> Mails:
-        """Raises OSError or EOFError if the process ends before it answers."""
+        """Raises OSError or EOFError if the process ends before it answers, TimeoutError (which is an OSError) if it hangs."""
         if self.ended:
             raise EOFError(_ENDED)
         answer: asyncio.Future[Mails] = asyncio.get_running_loop().create_future()
         self.waiting.append(answer)
-        self._stdin.write(packed)
-        await self._stdin.drain()
-        return await answer
+        try:
+            async with asyncio.timeout(WITHIN):
+                self._stdin.write(packed)
+                await self._stdin.drain()
+                return await answer
+        except TimeoutError:
+            self._kill()
+            raise
 
     async def close(self) -> None:
         self._kill()
@@ -120,7 +127,7 @@ class Beside:
     async def compose(self, letters: Sequence[Letter]) -> Mails:
         """The letters' mails, in their order. What is asked for meanwhile is answered after it.
 
-        Where there is no such process, or it dies, or a letter cannot travel, they are composed here.
+        Where there is no such process, or it dies or hangs, or a letter cannot travel, they are composed here.
         """
         try:
             packed = _packed(list(letters))

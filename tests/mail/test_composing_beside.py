@@ -103,6 +103,16 @@ async def test_a_process_that_is_killed_loses_no_mail_and_the_next_wish_starts_a
         assert process_of(composing) != first
 
 
+async def test_a_process_that_hangs_is_ended_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with beside() as composing:
+        await composing.compose([letter(0)])
+        first = process_of(composing)
+        os.kill(first, signal.SIGSTOP)
+        monkeypatch.setattr(composing_beside, "WITHIN", 0.2)
+        assert await composing.compose([letter(1)]) == [compose(letter(1), SETTINGS)]
+        assert await gone(first)
+
+
 async def test_where_no_process_can_be_started_mails_are_composed_here(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
