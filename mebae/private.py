@@ -12,7 +12,9 @@ CHILDREN = 0o077
 
 def private_folder(path: Path) -> None:
     """Makes a folder, and those above it; one that is there already stays as its owner has made it."""
-    path.mkdir(parents=True, exist_ok=True, mode=FOLDER)
+    if not path.parent.exists():
+        private_folder(path.parent)  # Python would make it as the umask says
+    path.mkdir(exist_ok=True, mode=FOLDER)
 
 
 def private_file(path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mebae.mail.inbox import Inbox
-from mebae.private import private_file, write_private
+from mebae.private import private_file, private_folder, write_private
 from mebae.programs.supervisor import Child
 from mebae.sheets import writing
 from mebae.store.migrate import migrate
@@ -49,6 +49,12 @@ def test_mails_of_the_inbox_and_exported_lists_are_their_owners_alone(tmp_path: 
     assert found.pop("inbox") == "0o700"
     assert len(found) == 3
     assert set(found.values()) == {"0o600"}
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_a_state_folder_that_is_made_by_the_way_is_its_owners_alone_too(tmp_path: Path) -> None:
+    private_folder(tmp_path / "state" / "previews")
+    assert modes(tmp_path) == {"state": "0o700", "previews": "0o700"}
 
 
 @pytest.mark.usefixtures("open_umask")

@@ -24,7 +24,7 @@ from mebae.errors import DatabaseUnavailable
 from mebae.gate import Gate
 from mebae.ledger import Fate
 from mebae.mail.bulk_ledger import BulkContent, BulkLedger, Concluding, Entering, Stand, Taken
-from mebae.mail.composing import Composed
+from mebae.mail.composing import Composed, Letter
 from mebae.mail.composing_beside import UNEXPECTED, Beside, Mails, compose_one
 from mebae.mail.handing_over import hand_over, insist
 from mebae.mail.outgoing import MailSettings
@@ -192,14 +192,24 @@ class _Chunk:
 
     async def _compose(self, part: Sequence[Taken], many: bool) -> Mails:
         settings, beside = self._mailer.settings, self._mailer.beside
-        letters = [taken.letter(settings) for taken in part]
+        found = [self._letter(taken) for taken in part]
+        letters = [one for one in found if isinstance(one, Letter)]
+        mails: Mails = []
         if many and beside is not None:
-            return await beside.compose(letters)
-        mails = []
-        for letter in letters:
-            mails.append(compose_one(letter, settings))
-            await asyncio.sleep(0)  # the connections have their turn
-        return mails
+            mails = await beside.compose(letters)
+        else:
+            for letter in letters:
+                mails.append(compose_one(letter, settings))
+                await asyncio.sleep(0)  # the connections have their turn
+        composed = iter(mails)
+        return [next(composed) if isinstance(one, Letter) else one for one in found]
+
+    def _letter(self, taken: Taken) -> Letter | Fate:
+        try:
+            return taken.letter(self._mailer.settings)
+        except Exception as error:  # a slip of ours that one lead shows: the others get their mail
+            log.exception("mail.unexpected", broadcast=self._broadcast, delivery=taken.row.id)
+            return Fate("refused", UNEXPECTED, type(error).__name__)
 
     async def _hand_on(self, part: Sequence[Taken], composing: asyncio.Task[Mails]) -> None:
         for taken, mail in zip(part, await composing, strict=True):

@@ -21,8 +21,8 @@ from mebae.errors import DatabaseUnavailable
 from mebae.gate import Gate
 from mebae.ledger import Policy
 from mebae.mail.bulk import BulkContent, BulkMailer, BulkOutcome
-from mebae.mail.bulk_ledger import Concluding, Entering
-from mebae.mail.composing import compose
+from mebae.mail.bulk_ledger import Concluding, Entering, Taken
+from mebae.mail.composing import Letter, compose
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.publishing import publish_layouts, publish_mails
 from mebae.mail.rendering import BrokenMail, Sender
@@ -230,6 +230,24 @@ async def test_a_mail_that_cannot_be_filled_in_for_a_lead_is_refused_and_the_oth
         assert outcome.counts == {"sent": 1, "refused": 1}
         assert at.rows()[plain].reason == "mail-invalid"
         assert list(at.times) == [f"lead{named}@aoba.example"]
+
+
+async def test_a_slip_of_ours_that_one_lead_shows_before_its_mail_is_composed_stops_no_other(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letter = Taken.letter
+    async with post(database) as at:
+        leads = at.leads(20)
+
+        def slips(taken: Taken, settings: MailSettings) -> Letter:
+            if taken.row.lead_id == leads[7]:
+                raise KeyError("nobody thought of this lead")
+            return letter(taken, settings)
+
+        monkeypatch.setattr(Taken, "letter", slips)
+        outcome = await at.mailer.send(at.broadcast, leads, NEWS, lambda: at.now)
+        assert outcome.counts == {"sent": 19, "refused": 1}
+        assert at.times == {f"lead{lead}@aoba.example": 1 for lead in leads if lead != leads[7]}
 
 
 async def test_a_mail_that_was_never_published_is_the_broadcasts_fault_and_writes_nothing(database: Database) -> None:
