@@ -12,7 +12,7 @@ import json
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ LARGEST = 4 * 1024 * 1024
 """Bytes of an answer. A page of 100 records with their outcome fields has less than 100 KB."""
 WAIT_FOR_CURE = timedelta(minutes=15)
 """What a person has to put right is asked for so often."""
+LONGEST_REST = timedelta(days=1)
 RAW = 400
 """Characters that are kept of what the other side said."""
 
@@ -58,14 +59,15 @@ class Reply:
 
     @property
     def retry_after(self) -> timedelta | None:
-        """Seconds or a date, as RFC 9110 has it."""
+        """Seconds or a date (RFC 9110 §10.2.3), a day at most. A date is read against their own clock; ours may be wrong."""
         given = self.headers.get("retry-after", "").strip()
         if given.isascii() and given.isdigit():
-            return timedelta(seconds=min(int(given), 86_400))
+            return min(timedelta(seconds=min(int(given), 10**6)), LONGEST_REST)
         try:
-            return max(parsedate_to_datetime(given) - datetime.now(UTC), timedelta()) if given else None
+            span = parsedate_to_datetime(given) - parsedate_to_datetime(self.headers.get("date", ""))
         except (ValueError, TypeError):
             return None
+        return min(max(span, timedelta(0)), LONGEST_REST)
 
 
 class Outside:

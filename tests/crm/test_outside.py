@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from mebae.crm import outside
 from mebae.crm.adapter import CrmAway, CrmRefused, Refused
-from mebae.crm.outside import Outside, check_address, classed
+from mebae.crm.outside import Outside, Reply, check_address, classed
 from mebae.crm.wiring import adapter_of
 from mebae.crm_language import webhook
 from tests.crm.site import Asked, Said, Site, running
@@ -70,6 +71,22 @@ async def test_this_machine_is_private_unless_it_is_said() -> None:
         assert site.asked[0].headers["host"] == f"127.0.0.1:{site.port}"
         await closed.aclose()
         await open_.aclose()
+
+
+@pytest.mark.parametrize(
+    ("headers", "span"),
+    [
+        ({"retry-after": "7"}, timedelta(seconds=7)),
+        ({"retry-after": "Thu, 01 Apr 2027 00:01:00 GMT", "date": "Thu, 01 Apr 2027 00:00:00 GMT"}, timedelta(minutes=1)),
+        ({"retry-after": "Thu, 01 Apr 2027 00:00:00 GMT", "date": "Thu, 01 Apr 2027 00:01:00 GMT"}, timedelta(0)),
+        ({"retry-after": "Fri, 31 Dec 2100 00:00:00 GMT", "date": "Thu, 01 Apr 2027 00:00:00 GMT"}, timedelta(days=1)),
+        ({"retry-after": "Thu, 01 Apr 2027 00:01:00 GMT"}, None),
+        ({"retry-after": "soon", "date": "Thu, 01 Apr 2027 00:00:00 GMT"}, None),
+        ({}, None),
+    ],
+)
+def test_how_long_to_leave_it_alone_is_read_by_its_own_clock(headers: dict[str, str], span: timedelta | None) -> None:
+    assert Reply(503, headers, b"").retry_after == span
 
 
 async def test_redirect_is_followed_nowhere() -> None:
