@@ -20,6 +20,7 @@ from mebae.store.tables import Lead
 
 READ_AT_ONCE = 1000
 
+
 class Text(NamedTuple):
     """What a lead would read."""
 

@@ -40,7 +40,7 @@ _HEADLINES = {
         "judge": "{at} までに、SQLかどうかをご判定ください。", "owner": "担当: {owner}",
         "due": "{at} までにお願いします。", "command": "ご回答はコマンドでもできます: mebae handovers accept {id}",
         "called": "結果はコマンドでご記録ください: mebae calls done {id} --outcome talked",
-        "by-rule": "MQLになったため、自動でお引き渡ししました。", "by-hand": "このリードは手動で引き渡されました。",
+        "by-rule": "MQLになったため、自動的に引き渡されました。", "by-hand": "このリードは手動で引き渡されました。",
         "by-person": "このリードは {who} さんが手動で引き渡しました。", "by-itself": "Mebaeからの自動通知です。",
     },
     "en": {

@@ -28,6 +28,7 @@ _PLAIN = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\\]+")
 
 _NOTHING: Mapping[str, Any] = {}
 
+
 class MailLinks:
     """The addresses of one delivery's mail. It collects what `store_links` must store in `links`.
 
