@@ -65,19 +65,18 @@ async def run(settings: Settings, ready_file: Path | None) -> None:
     database = await wiring.open_database(settings)
     transport, composing = transport_of(settings), composing_process(settings, beside.mailing)
     try:
-        now, segments = wiring.world_now(settings), beside.segments or ()
-        await database.write(
-            publish, loaded, root=settings.scenarios, scoring=beside.scoring, segments=segments, broadcasts=broadcasts,
-            sales=beside.sales, crm=beside.crm, now=now,
-        )  # fmt: skip
         client = await connect()
         await ensure_search_attributes(client)
+        clock = settings.clock()
+        time = RightTime(client, ClockWorkflow, clock)
+        await time.ask()  # nothing that this process decides or notes goes by the machine's clock
+        await database.write(
+            publish, loaded, root=settings.scenarios, scoring=beside.scoring, segments=beside.segments or (), broadcasts=broadcasts,
+            sales=beside.sales, crm=beside.crm, now=time.world_now(),
+        )  # fmt: skip
         crm = crm_jobs(beside.crm, wiring.setting_of(settings), os.environ)
         await ensure_schedules(client, jobs(settings, crm).values(), settings)
         await ensure_broadcast_schedules(client, [one.plan for one in broadcasts], settings)
-        clock = settings.clock()
-        time = RightTime(client, ClockWorkflow, clock)
-        await time.ask()  # from here on nothing in this process goes by the machine's clock
         sender = Sender(database, client, clock=clock, machine=time.now)
         zone, calendar = settings.time_zone, settings.calendar()
         router = Router(database, now=time.world_now, zone=zone, on_routed=sender.wake, calendar=calendar)

@@ -21,7 +21,7 @@ from sqlmodel import Session, col, select
 
 from mebae.clock import WorldClock
 from mebae.store.database import Database
-from mebae.store.tables import Delivery, JourneyRow, Lead
+from mebae.store.tables import Delivery, JourneyRow, Lead, ScenarioVersion
 from tests.dev_server import dev_server
 from tests.faults.campaign import Finding, Home, Tick, load_now, opened, silent
 from tests.faults.journeys import house_for
@@ -51,6 +51,8 @@ SPEED = 28_800.0
 SLACK = timedelta(seconds=20)
 """Machine time by which what Mebae writes down may differ from the right clock, as machines are slow at times. The wrong clock is
 days off, and on this world's scale decades."""
+RECENTLY = timedelta(hours=3)
+"""Machine time: since a campaign began."""
 DAY = 86_400.0
 Course = Callable[[float], float]
 """By how many seconds a clock is off, so many seconds after the beginning."""
@@ -152,7 +154,7 @@ async def worker_with_a_wrong_clock(at: Home, *, leads: int, places: int, clock:
             finally:
                 await worker.kill()
                 await relay.stop()
-        journeys, deliveries, emails = await database.read(_read)
+        journeys, deliveries, emails, published = await database.read(_read)
     wrong = {
         "forgotten": leads - sum(row.outcome == "welcomed" for row in journeys) + (2 * leads - len(relay.came)),
         "twice": sum(len(times) > 1 for times in relay.came.values()),
@@ -161,6 +163,7 @@ async def worker_with_a_wrong_clock(at: Home, *, leads: int, places: int, clock:
         "started before their day": sum(_starts_early(row, mebae.clock) for row in journeys),
         "on another day than one with a place": _overbooked(journeys, places),
         "noted at a wrong time": _wrongly_noted(deliveries, relay, mebae.clock),
+        "published at a wrong time": sum(abs(mebae.clock.machine(one) - datetime.now(UTC)) > RECENTLY for one in published),
     }
     said = ", ".join(f"{many} {what}" for what, many in wrong.items())
     said += f"; {sum(len(times) for times in relay.came.values())} mails of {len(journeys)} journeys"
@@ -203,10 +206,10 @@ async def _ended(database: Database, leads: int, seconds: float, tick: Tick) -> 
     return ""
 
 
-def _read(session: Session) -> tuple[list[JourneyRow], list[Delivery], list[str | None]]:
+def _read(session: Session) -> tuple[list[JourneyRow], list[Delivery], list[str | None], list[datetime]]:
     rows = list(session.exec(select(JourneyRow).order_by(col(JourneyRow.entry))))
     deliveries = list(session.exec(select(Delivery).where(col(Delivery.data_at).is_not(None)).order_by(col(Delivery.id))))
-    return rows, deliveries, list(session.exec(select(Lead.email)))
+    return rows, deliveries, list(session.exec(select(Lead.email))), list(session.exec(select(ScenarioVersion.published_at)))
 
 
 def _local(moment: datetime | None) -> time:
