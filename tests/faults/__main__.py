@@ -34,6 +34,7 @@ from tests.faults.outages import database_away, postgres_crashes, server_killed
 from tests.faults.poison import poisoned
 from tests.faults.repeats import in_any_order, one_event_again
 from tests.faults.sending import send_path
+from tests.faults.wrong_clock import COURSES, faketime, worker_with_a_wrong_clock
 
 KINDS = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
 
@@ -93,6 +94,16 @@ def campaigns(*, short: bool, kills: int = 0) -> Iterator[Campaign]:
         yield Campaign("R8", (kind,), lambda at, tick: one_event_again(at[0], events=2 if short else 20, tick=tick))
     orders = ("SQLite", "PostgreSQL") if short else ("SQLite", "PostgreSQL", "SQLite", "SQLite", "PostgreSQL")
     yield Campaign("R9", orders, lambda at, tick: in_any_order(at, leads=30 if short else 500, tick=tick))
+    for kind in KINDS.values() if faketime() else ():
+        for clock in COURSES:
+            people = 6 if short else 60
+            yield Campaign(
+                "R10", (kind,),
+                lambda at, tick, clock=clock, people=people: worker_with_a_wrong_clock(  # type: ignore[misc]
+                    at[0], leads=people, places=people // 3, clock=clock, tick=tick
+                ),
+                clock,
+            )  # fmt: skip
     for kind in KINDS.values():
         yield Campaign("R11", (kind,), lambda at, tick: poisoned(at[0], rounds=1 if short else 10, tick=tick))
     leads = 30 if short else 200

@@ -73,7 +73,7 @@ def jumping(since: float) -> float:
 
 COURSES: Mapping[str, Course] = {
     "3 days fast": off(3), "3 days slow": off(-3), "running 2,000 times too fast": fast(2_000),
-    "jumping by up to 400 days, every 2 s": jumping,
+    "jumping by up to 400 days every 2 s": jumping,
 }  # fmt: skip
 
 
