@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(faketime() is None, reason="needs faketime, for 
 
 async def test_a_worker_whose_clock_jumps_sends_at_the_right_times_and_forgets_nobody(sqlite_url: str, tmp_path: Path) -> None:
     finding = await worker_with_a_wrong_clock(
-        Home(sqlite_url, tmp_path), leads=6, places=3, clock="jumping by up to 400 days every 2 s"
+        Home(sqlite_url, tmp_path), leads=6, places=3, clock="jumping by up to 400 days every 2 s", speed=28_800.0
     )
     assert finding.good, str(finding)
 
