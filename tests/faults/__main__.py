@@ -96,7 +96,7 @@ def campaigns(*, short: bool, kills: int = 0) -> Iterator[Campaign]:
     yield Campaign("R9", orders, lambda at, tick: in_any_order(at, leads=30 if short else 500, tick=tick))
     for kind in KINDS.values() if faketime() else ():
         for clock in COURSES:
-            people = 6 if short else 60
+            people = 6 if short else 15
             yield Campaign(
                 "R10", (kind,),
                 lambda at, tick, clock=clock, people=people: worker_with_a_wrong_clock(  # type: ignore[misc]
