@@ -120,6 +120,7 @@ class Beside:
 
     def __init__(self, settings: MailSettings) -> None:
         self._settings = settings
+        self._packed_settings: bytes | None = None
         self._line: _Line | None = None
         self._starting = asyncio.Lock()
         self._idle: asyncio.TimerHandle | None = None
@@ -130,12 +131,14 @@ class Beside:
         Where there is no such process, or it dies or hangs, or a letter cannot travel, they are composed here.
         """
         try:
+            if self._packed_settings is None:
+                self._packed_settings = _packed(self._settings)
             packed = _packed(list(letters))
         except Exception as error:  # pickle raises whatever it likes
             log.error("composing.stays", kind=type(error).__name__, effect="composed in this process", letters=len(letters))
             return self._here(letters)
         try:
-            mails = await (await self._running()).ask(packed)
+            mails = await (await self._running(self._packed_settings)).ask(packed)
         except (OSError, EOFError) as error:
             log.warning("composing.alone", kind=type(error).__name__, effect="broadcasts go out more slowly")
             return self._here(letters)
@@ -153,7 +156,7 @@ class Beside:
     def _here(self, letters: Sequence[Letter]) -> Mails:
         return [compose_one(letter, self._settings) for letter in letters]
 
-    async def _running(self) -> _Line:
+    async def _running(self, settings: bytes) -> _Line:
         async with self._starting:
             if self._line is None or self._line.ended:
                 path = os.pathsep.join(filter(None, (str(_HOME), os.environ.get("PYTHONPATH"))))
@@ -163,7 +166,7 @@ class Beside:
                         limit=2**21, env={**os.environ, "PYTHONPATH": path},
                     )
                 )  # fmt: skip
-                self._line.say(_packed(self._settings))
+                self._line.say(settings)
             return self._line
 
     def _rest(self) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,17 @@ async def test_a_letter_that_cannot_travel_is_composed_here_and_shifts_no_other_
         parts = await asyncio.gather(*(composing.compose([one]) for one in (letter(0), stay, letter(2))))
         assert parts == [[compose(one, SETTINGS)] for one in (letter(0), stay, letter(2))]
         assert await composing.compose([letter(3)]) == [compose(letter(3), SETTINGS)]
+
+
+async def test_where_the_settings_cannot_travel_mails_are_composed_here() -> None:
+    class Stays(MailSettings):
+        def __reduce__(self) -> str:
+            raise TypeError("no pickle holds this")
+
+    values = {field.name: getattr(SETTINGS, field.name) for field in fields(SETTINGS)}
+    async with beside(Stays(**values)) as composing:
+        for number in (1, 2):
+            assert await composing.compose([letter(number)]) == [compose(letter(number), SETTINGS)]
 
 
 async def test_a_process_whose_words_make_no_sense_is_ended_and_the_mails_are_composed_here(
