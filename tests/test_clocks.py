@@ -27,7 +27,6 @@ OFF = timedelta(days=3)
 
 ASKS = {
     "mebae/applier.py": "for commands only: the worker gives it Temporal's time",
-    "mebae/crm/outside.py": "how long another system asked to be left alone",
     "mebae/crm/rounds.py": "for tests only: the worker gives it Temporal's time",
     "mebae/crm/webhook.py": "how old a signature may be",
     "mebae/examining.py": "`mebae doctor` compares the machine's clock with others",
