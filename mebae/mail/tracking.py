@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
-from urllib.parse import quote, unquote_plus, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.return_addresses import unsubscribe_mailto, unsubscribe_subject_mailto
@@ -23,6 +23,8 @@ CLICK, OPEN, TRAP, UNSUBSCRIBE, PREFERENCES, VIEW = "/t/c/", "/t/o/", "/t/x/", "
 LONGEST = 8_000
 """Characters of an address that is tracked. Servers refuse longer ones anyway."""
 
+_WITHIN = 4
+"""How often an address is decoded, in search of a lead's values."""
 _OURS = (CLICK, OPEN, TRAP, UNSUBSCRIBE, PREFERENCES, VIEW)
 _PLAIN = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\\]+")
 
@@ -111,8 +113,8 @@ class MailLinks:
         """Whether it was filled with something of the lead. What its author wrote out was not, whatever it happens to hold."""
         if url in self._written or not self._words:
             return False
-        plain = unquote_plus(url).casefold()
-        return any(word in plain for word in self._words)
+        read = _readings(url)
+        return any(word in plain for word in self._words for plain in read)
 
     @cached_property
     def _words(self) -> frozenset[str]:
@@ -174,6 +176,17 @@ def _words(value: Any) -> Iterator[str]:
                 yield from _words(one)
         case dict():
             yield from _words(list(value.values()))
+
+
+@lru_cache(maxsize=256)
+def _readings(url: str) -> tuple[str, ...]:
+    """An address as it may be read: a `+` is itself or a space, and one address may be in another, encoded once more."""
+    found = [url]
+    for _ in range(_WITHIN):
+        if (plain := unquote(found[-1])) == found[-1]:
+            break
+        found.append(plain)
+    return tuple(dict.fromkeys(one.casefold() for plain in found for one in (plain, plain.replace("+", " "))))
 
 
 def link_id(url: str) -> int:

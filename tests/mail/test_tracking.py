@@ -168,6 +168,20 @@ def test_a_link_that_holds_a_leads_own_values_is_that_mails_own(url: str, own: b
     assert list(first.links.values()) == [url]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/?e=yuki+news@aoba.example", "https://example.com/?e=yuki%2Bnews%40aoba.example",
+        "https://example.com/?then=https%3A%2F%2Fform.example%2F%3Fe%3Dyuki%252Bnews%2540aoba.example",
+        "https://example.com/?n=Yuki+Sato", "https://example.com/?n=Yuki%20Sato",
+    ],
+)  # fmt: skip
+def test_a_plus_in_an_address_and_addresses_within_addresses_are_seen(url: str) -> None:
+    mine = with_words(7, lead={"email": "yuki+news@aoba.example", "given": "Yuki Sato"})
+    mine.link(url)
+    assert mine.own == set(mine.links) != set()
+
+
 def test_a_link_that_its_author_wrote_out_is_nobodys_own() -> None:
     """Also where it happens to hold what a lead is called: it says nothing of the lead."""
     mine = with_words(7, "read [this](https://example.com/papers/whitepaper)", entry={"content": "whitepaper"})
