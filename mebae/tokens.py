@@ -33,7 +33,7 @@ SHORTEST = 16
 _MAC = 12
 """Bytes of the hash: a forger who tries a million a second needs longer than the sun will shine."""
 _BLOCK = 64
-"""Bytes of a block of SHA-256. A key has no more, being a hash itself."""
+"""Bytes of a block of SHA-256."""
 _EPOCH = date(2020, 1, 1)
 
 
@@ -143,6 +143,8 @@ class Tokens:
 def _signing(keys: tuple[tuple[date, bytes], ...], today: date) -> tuple[bytes, Hash, Hash]:
     """The key that signs today: its day, and the hashes that HMAC begins with."""
     day, key = next((one for one in reversed(keys) if one[0] <= today), keys[0])
+    if len(key) > _BLOCK:  # RFC 2104 §2: a longer one is hashed first
+        key = hashlib.sha256(key).digest()
     block = key.ljust(_BLOCK, b"\0")
     inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
     return (day - _EPOCH).days.to_bytes(2, "big"), inner, outer

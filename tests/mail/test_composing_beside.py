@@ -81,8 +81,11 @@ async def test_mails_composed_beside_are_the_same_bytes_signed_and_in_their_orde
     assert isinstance(first.message, Wire)  # nobody need look for dots in it again
 
 
-async def test_a_mail_that_cannot_be_filled_in_is_refused_and_its_neighbours_are_composed() -> None:
+async def test_mails_that_cannot_be_filled_in_or_cannot_travel_are_no_matter_to_their_neighbours() -> None:
+    stay = letter(1, how=lambda: "by a function, which no pickle holds")
     async with beside() as composing:
+        parts = await asyncio.gather(*(composing.compose([one]) for one in (letter(0), stay, letter(2))))
+        assert parts == [[compose(one, SETTINGS)] for one in (letter(0), stay, letter(2))]
         mails = await composing.compose([letter(1), letter(2, SOURCE.replace("lead.name", "lead.nickname")), letter(3)])
     assert [type(mail) for mail in mails] == [Composed, Fate, Composed]
     assert isinstance(mails[1], Fate)
@@ -154,14 +157,6 @@ async def test_a_process_that_is_slow_to_die_takes_nothing_of_what_the_next_one_
         assert await asyncio.gather(first, second) == [[compose(letter(1), SETTINGS)], [compose(letter(2), SETTINGS)]]
 
 
-async def test_a_letter_that_cannot_travel_is_composed_here_and_shifts_no_other_mail() -> None:
-    stay = letter(1, how=lambda: "by a function, which no pickle holds")
-    async with beside() as composing:
-        parts = await asyncio.gather(*(composing.compose([one]) for one in (letter(0), stay, letter(2))))
-        assert parts == [[compose(one, SETTINGS)] for one in (letter(0), stay, letter(2))]
-        assert await composing.compose([letter(3)]) == [compose(letter(3), SETTINGS)]
-
-
 async def test_where_the_settings_cannot_travel_mails_are_composed_here() -> None:
     class Stays(MailSettings):
         def __reduce__(self) -> str:
@@ -202,8 +197,8 @@ async def test_the_process_ends_when_nobody_wants_it_and_when_its_owner_does(mon
     assert await gone(process)
 
 
-async def test_a_broadcast_to_many_goes_out_by_way_of_it(database: Database) -> None:
-    async with post(database) as at, beside(at.settings) as composing:
+async def test_a_broadcast_to_many_goes_out_by_way_of_it(sqlite_database: Database) -> None:
+    async with post(sqlite_database) as at, beside(at.settings) as composing:
         at.mailer.beside = composing
         leads = at.leads(MANY)
         outcome = await at.mailer.send(at.broadcast, leads, NEWS, lambda: at.now)
@@ -212,8 +207,8 @@ async def test_a_broadcast_to_many_goes_out_by_way_of_it(database: Database) -> 
         assert process_of(composing)
 
 
-async def test_a_broadcast_whose_composing_process_dies_on_the_way_still_reaches_everybody(database: Database) -> None:
-    async with post(database) as at, beside(replace(at.settings)) as composing:
+async def test_a_broadcast_whose_composing_process_dies_on_the_way_still_reaches_everybody(sqlite_database: Database) -> None:
+    async with post(sqlite_database) as at, beside(replace(at.settings)) as composing:
         at.mailer.beside = composing
         leads = at.leads(MANY + 20)
 

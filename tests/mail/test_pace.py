@@ -45,6 +45,18 @@ def test_who_asks_too_far_ahead_gets_none(database: Database) -> None:
     assert database.write_now(reserve, 1.0, 1, NOON + 4 * SECOND) == [NOON + 5 * SECOND]
 
 
+def test_slots_that_a_wrong_clock_gave_out_bind_nobody(database: Database) -> None:
+    database.write_now(reserve, 10.0, 5, NOON + timedelta(days=3))
+    assert database.write_now(reserve, 10.0, 1, NOON) == [NOON]
+
+
+def test_a_mail_an_hour_is_a_mail_an_hour(database: Database) -> None:
+    hour = timedelta(hours=1)
+    assert database.write_now(reserve, 1 / 3600, 1, NOON) == [NOON]
+    assert database.write_now(reserve, 1 / 3600, 1, NOON + SECOND) == []
+    assert database.write_now(reserve, 1 / 3600, 1, NOON + hour) == [NOON + hour]
+
+
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Time passes only where somebody sleeps."""
