@@ -185,7 +185,8 @@ class Lives(RuleBasedStateMachine):
     def comes_back(self, which: int, report: str) -> None:
         row = self._mail(which)
         # Only what came can come back: a report is taken as proof that its mail went out.
-        if row is not None and row.id is not None and any(row.message_id == came for came, _, _ in self.server.taken):
+        came = row is not None and any(row.message_id == one for one, _, _ in self.server.taken)
+        if came and row is not None and row.id is not None and row.status in ("sent", "unknown"):
             to = self.addresses[row.lead_id]
             self.box.now = self.now
             taken = self.box.comes(report, row.id, email=to, unique=f"u{next(self.numbers)}")
