@@ -26,6 +26,7 @@ from mebae.programs.house import empty, plan_house
 from mebae.publishing import publish
 from mebae.settings import Settings
 from mebae.store.database import Database
+from mebae.store.migrate import migrate
 from mebae.store.tables import PublishedMail, PublishedScenario, ScenarioVersion
 from tests.dev_server import dev_server, free_ports
 
@@ -407,5 +408,16 @@ def test_fresh_state_is_never_made_of_somebody_elses_folder(tmp_path: Path) -> N
     with pytest.raises(BadInput, match=r"thesis\.txt"):
         empty(tmp_path)
     (tmp_path / "thesis.txt").unlink()
+    empty(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_can_be_run_again_for_all_that_a_database_leaves_beside_itself_is_ours(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/mebae.db"
+    migrate(url)
+    database = Database(url)
+    database.write_now(lambda session: None)
+    assert len(list(tmp_path.iterdir())) >= 3, "the database, and the files of its turns"
+    database.close()
     empty(tmp_path)
     assert list(tmp_path.iterdir()) == []

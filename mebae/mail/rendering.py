@@ -133,8 +133,7 @@ def render(
     preheader = _one_line(fill("line", mail.preheader, seen, f"{mail.where}: preheader"), f"{mail.where}: preheader")
     if mail.sender:
         written = _one_line(fill("line", mail.sender, seen, f"{mail.where}: from"), f"{mail.where}: from")
-        sender = _sent_by(written, sender)
-        seen = seen | bags({"sender": vars(sender)})
+        sender = _sent_by(written, sender)  # of the envelope; in the footer stands whose mail it is by law
     if blocks is None:
         blocks = _HOUSE.blocks_for(language)
     seen = seen | {"subject": subject, "preheader": preheader}

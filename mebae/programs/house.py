@@ -23,6 +23,7 @@ from mebae.errors import BadInput
 from mebae.private import FOLDER, private_folder
 from mebae.programs.supervisor import Child, Supervisor, file_is_there, port_answers
 from mebae.settings import Settings
+from mebae.store.turns import TURNS
 from mebae.temporal import dev_server_command
 from mebae.wiring import PLACEHOLDERS, RUNNING, TOKEN_KEY
 
@@ -201,7 +202,10 @@ def empty(state: Path) -> None:
     """Fresh state: deletes everything in an occupied folder but its lock. Only what a house made itself is touched."""
     strange = [path.name for path in state.iterdir() if path.name not in _OURS and path.suffix not in (".ready", ".tmp")]
     if strange:
-        raise BadInput(f"{state} holds things that are not ours ({', '.join(sorted(strange)[:3])}): it is not emptied")
+        raise BadInput(
+            f"{state} holds things that are not ours ({', '.join(sorted(strange)[:3])}), so it is not emptied: "
+            "move them elsewhere, or delete the folder yourself"
+        )
     for path in state.iterdir():
         if path.name == LOCK:
             continue
@@ -212,7 +216,7 @@ def empty(state: Path) -> None:
 
 
 _OURS = {
-    *(f"{name}.db{tail}" for name in ("mebae", "temporal") for tail in ("", "-wal", "-shm", "-journal")),
+    *(f"{name}.db{tail}" for name in ("mebae", "temporal") for tail in ("", "-wal", "-shm", "-journal", *TURNS)),
     LOCK, RUNNING, "inbox", "logs", "temporal.toml", "write-key", "page-key", TOKEN_KEY,
 }  # fmt: skip
 

@@ -16,6 +16,8 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
+TURNS = ("-next", "-turn")
+"""What the names of the files beside a database end with."""
 _SHORTEST, _LONGEST = 0.0002, 0.005
 """Seconds between two looks."""
 
@@ -26,8 +28,7 @@ class Turns:
     def __init__(self, database: Path | None) -> None:
         self._mine = threading.Lock()
         # Who wants to write holds `next` until it is let in. So the one that has just written has to wait behind it.
-        self._next = _File(database, "next")
-        self._in = _File(database, "turn")
+        self._next, self._in = (_File(database, name) for name in TURNS)
 
     @contextmanager
     def turn(self, patience: float, *, need: bool = False) -> Iterator[float]:
@@ -66,7 +67,7 @@ class _File:
         self._handle = None
         if database is not None and sys.platform != "win32":
             try:
-                self._handle = open(f"{database}-{name}", "ab")  # noqa: SIM115 - open as long as the database is
+                self._handle = open(f"{database}{name}", "ab")  # noqa: SIM115 - open as long as the database is
             except OSError:
                 self._handle = None
 
