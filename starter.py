@@ -79,7 +79,9 @@ def list_command(
     lines = _run(list_journeys(scenario=scenario, lead=lead, status=status, limit=limit))
     if lines:
         console = screen()
-        console.print(journeys_table(lines, wiring.load_settings().time_zone, console.width))
+        zone = wiring.load_settings().time_zone
+        console.print(journeys_table(lines, zone, console.width))
+        console.print(f"times in {zone}", style="dim")
     else:
         screen().print("no journeys")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -138,7 +139,7 @@ def test_a_dry_run_says_who_would_get_it_and_whom_the_gate_would_refuse(project:
     assert "20 percent are held out" in said
     assert "Nothing was sent." in said
     named = run("broadcasts", "send", "monthly-news", "--dry-run", "--to", "lead13@aoba.example")
-    assert "1 leads that were named" in named
+    assert "1 lead that was named" in named
     assert project.database.read_now(lambda session: session.exec(select(Broadcast)).all()) == []
     assert project.database.read_now(lambda session: session.exec(select(Delivery)).all()) == []
 
@@ -200,11 +201,49 @@ def test_a_dry_run_at_night_says_when_the_mails_would_go(project: Project, monke
     said = run("broadcasts", "send", "monthly-news", "--dry-run")
     assert re.search(
         r"2 would wait until 2027-04-02 08:0\d( to 2027-04-02 08:0\d)? \(Asia/Tokyo\): "
-        r"quiet-hours \(it is no time for mail where they are\)",
+        r"quiet-hours \(it is outside the hours for mail where they are\)",
         said,
     )
     assert "1 would be refused: no-consent (nobody recorded that they agreed to get mail, nor an exemption)" in said
     assert re.search(r"0 of 3 leads would get it now, 2 later \(from 2027-04-02 08:0\d on\), 1 would be refused", run("check"))
+
+
+def test_a_dry_run_and_a_check_name_the_settings_that_are_missing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.publish()
+    project.agreed(people(project.database, 1, score=60))
+    said = run("broadcasts", "send", "monthly-news", "--dry-run")
+    assert "1 lead in hot" in said
+    assert "1 would get it at once" in said
+    assert "1 of 1 lead would get it now" in (said := run("check", "monthly-news"))
+    assert "footer-unset" not in said
+    for name in ("MEBAE_SENDER_POSTAL", "MEBAE_SENDER_CONTACT"):
+        monkeypatch.delenv(name)
+    named = "not set here: MEBAE_SENDER_POSTAL, MEBAE_SENDER_CONTACT; set them for the worker"
+    said = run("broadcasts", "send", "monthly-news", "--dry-run")
+    assert f"1 would wait until the settings are there: footer-unset ({named}" in said
+    said = run("check", "monthly-news")
+    assert "0 of 1 lead would get it now, 1 once the settings are there (footer-unset)" in said
+    assert f"marketing mail waits (footer-unset): {named}" in said
+
+
+def test_a_check_meets_the_house_that_runs_as_a_dry_run_does(project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    project.publish()
+    project.agreed(people(project.database, 1, score=60))
+    environment = {"DATABASE_URL": os.environ["DATABASE_URL"], "TEMPORAL_ADDRESS": "127.0.0.1:1"}
+    for name in [name for name in os.environ if name.startswith(("MEBAE_", "DATABASE_", "TEMPORAL_"))]:
+        environment.setdefault(name, os.environ[name])
+        monkeypatch.delenv(name)
+    key = environment.pop("MEBAE_TOKEN_KEYS")
+    state = tmp_path / ".mebae"
+    state.mkdir()
+    (state / wiring.RUNNING).write_text(json.dumps({"pid": os.getpid(), "environment": environment}))
+    (state / wiring.TOKEN_KEY).write_text(key)
+    try:
+        assert "1 of 1 lead would get it now" in (said := run("check", "monthly-news"))
+        assert "footer-unset" not in said
+    finally:
+        for name in (*environment, "MEBAE_TOKEN_KEYS"):
+            os.environ.pop(name, None)
 
 
 def test_a_send_is_recorded_once_while_temporal_is_away(project: Project) -> None:

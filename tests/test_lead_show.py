@@ -132,6 +132,15 @@ def test_what_is_missing_for_mql_is_said_in_words(diary: Diary) -> None:
     ]  # fmt: skip
 
 
+def test_every_time_on_the_screen_is_of_the_zone_that_the_head_names(diary: Diary) -> None:
+    ripening(diary)
+    diary.does("Page Viewed", path="/pricing")  # NOW is 01:00 UTC, 10:00 in Tokyo
+    text = printed(of(diary, zone=TOKYO))
+    assert text.splitlines()[0].endswith(", times in Asia/Tokyo")
+    assert "once, 2026-04-10 10:00" in text
+    assert "01:00" not in text
+
+
 def test_who_is_excluded_is_told_why_it_never_ripens_and_is_listed(diary: Diary) -> None:
     ripening(diary)
     diary.is_someone("rival@kurokawa.example", name="黒川")

@@ -94,7 +94,7 @@ def test_a_mail_that_waited_for_the_morning_tells_its_whole_way(desk: Desk) -> N
     assert answer is not None
     concluded(desk, mail, status="postponed", next_at=answer.until, reason="quiet-hours", attempt=1)  # type: ignore[union-attr]
     [told] = asked(desk).mails
-    waits = r"it waits until 2026-04-02 08:0\d, as it was no time for mail where the lead is; it is asked about again then"
+    waits = r"it waits until 2026-04-02 08:0\d, as it was outside the hours for mail where the lead is; it is asked about again then"
     assert re.fullmatch(waits, told.words)
     [first] = told.answers
     assert (first.answer, first.reason) == ("postponed", "quiet-hours")
@@ -212,7 +212,7 @@ def test_a_mail_that_may_go_at_night_is_told_so_beside_the_answer_for_all_others
     concluded(desk, mail, sent_at=desk.now)
     said = printed(asked(desk, mail="thanks"))
     assert "May it get marketing mail? not now: it is 2026-04-01 22:00 in Asia/Tokyo" in said
-    assert "topic reply (ご返信): its mails go at any time, also outside the hours, and beside the caps; now: yes" in said
+    assert "topic reply (ご返信): its mails go at any time, also outside the hours, and are not limited by the caps; now: yes" in said
     desk.mail(lead, mail="case", topic="product", status=DeliveryStatus.POSTPONED)
     assert "topic reply" not in printed(asked(desk, mail="case")), "of a mail that heeds all there is nothing to add"
 
@@ -252,7 +252,7 @@ def test_after_an_unsubscribe_from_all_no_topic_stands_as_wanted(desk: Desk) -> 
     assert said().startswith("topics: 製品のご案内 yes\n")
     desk.database.write_now(choose, stops=True)
     assert said().startswith("topics chosen before, which do not count now: 製品のご案内 yes\n")
-    assert "also outside the hours, and beside the caps; now: no: the lead unsubscribed" in said()
+    assert "also outside the hours, and are not limited by the caps; now: no: the lead unsubscribed" in said()
     assert "topics, caps and hours; now: yes" in said()
     [product] = [one for one in asked(desk, rules=rules).standing.topics if one.topic == "product"]
     assert (product.wanted, product.heeded) == (True, False)

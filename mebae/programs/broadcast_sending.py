@@ -30,7 +30,7 @@ from mebae.programs.broadcasts import written_plans
 from mebae.programs.languages import foreign_of, foreign_words
 from mebae.programs.operating import operate
 from mebae.programs.screen import local, screen
-from mebae.reports.mail_words import FORETOLD
+from mebae.reports.mail_words import FORETOLD, UNSET, unset_words
 from mebae.settings import Settings
 from mebae.starting import find_lead
 from mebae.store.broadcast_results import open_runs
@@ -142,10 +142,15 @@ def _number(session: Session, address: str) -> int:
 
 def _say(found: Foretold, plan: BroadcastPlan, settings: Settings, *, only: bool) -> None:
     console = screen()
-    who = "that were named" if only else f"in {plan.segment or 'the condition'}"
-    console.print(f"[bold]{plan.broadcast}[/] {escape(plan.title)}: {found.members:,} leads {who}")
+    leads, named = ("lead", "that was named") if found.members == 1 else ("leads", "that were named")
+    who = named if only else f"in {plan.segment or 'the condition'}"
+    console.print(f"[bold]{plan.broadcast}[/] {escape(plan.title)}: {found.members:,} {leads} {who}")
     console.print(f"  {found.go:>8,} would get it{'' if plan.local_time and not only else ' at once'}")
     for reason, many in _most(found.postponed):
+        if reason == UNSET:
+            said = escape(f"{UNSET} ({unset_words(lacking(mail_settings(settings)))})")
+            console.print(f"  {many:>8,} would wait until the settings are there: {said}", soft_wrap=True)
+            continue
         console.print(f"  {many:>8,} would wait {_until(found, reason, settings.time_zone)}: {_said(reason)}", soft_wrap=True)
     for reason, many in _most(found.refused):
         console.print(f"  {many:>8,} would be refused: {_said(reason)}", soft_wrap=True)

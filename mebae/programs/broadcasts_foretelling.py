@@ -18,6 +18,7 @@ from mebae.programs.screen import local
 from mebae.pyfile import place
 from mebae.recurring import Once, words
 from mebae.reports.broadcasts import next_time
+from mebae.reports.mail_words import UNSET
 from mebae.settings import Settings
 from mebae.store.broadcast_leads import count_members
 from mebae.store.broadcast_results import runs_of
@@ -63,9 +64,12 @@ def _asked(database: Database, one: LoadedBroadcast, settings: Settings) -> tupl
 
 
 def _words(found: Foretold, zone: str) -> str:
-    said = f"{found.go:,} of {found.members:,} leads would get it now"
-    waiting, refused = found.postponed.total(), found.refused.total()
-    later = f", {waiting:,} later (from {local(min(first for first, _ in found.until.values()), zone)} on)" if waiting else ""
+    said = f"{found.go:,} of {found.members:,} {'lead' if found.members == 1 else 'leads'} would get it now"
+    stuck, refused = found.postponed[UNSET], found.refused.total()
+    waiting = found.postponed.total() - stuck
+    until = [first for reason, (first, _) in found.until.items() if reason != UNSET]
+    later = f", {waiting:,} later (from {local(min(until), zone)} on)" if until else ""
+    later += f", {stuck:,} once the settings are there ({UNSET})" if stuck else ""
     foreign = foreign_of(found.readers)
     later += f", {foreign_words(foreign)}" if foreign else ""
     return said + later + (f", {refused:,} would be refused" if refused else "")

@@ -17,6 +17,7 @@ from mebae.capping import crowded
 from mebae.crm_loading import CRM_FILE
 from mebae.errors import NotFound, Problem, ScenarioError
 from mebae.loading import Loaded, find_scenarios, load_scenario
+from mebae.mail.legal import lacking
 from mebae.mail.link_asking import ask_links
 from mebae.mail.personas import readers_of
 from mebae.mail.rendering import parse_mail
@@ -24,24 +25,26 @@ from mebae.mail.wiring import mail_settings
 from mebae.mailing import MailRules
 from mebae.mailing_loading import MAILING_FILE
 from mebae.programs.broadcasts_foretelling import coming
-from mebae.programs.foretelling import entering_next
+from mebae.programs.foretelling import asked, entering_next
 from mebae.programs.house import find_root
 from mebae.programs.languages import read_abroad
 from mebae.programs.screen import screen
 from mebae.proofing import Remark, Sheet, proof, remarks, sample_values, shared_of, sheets, with_sender
 from mebae.pyfile import place
-from mebae.reports.mail_words import cap_words, rules_words
+from mebae.reports.mail_words import UNSET, cap_words, rules_words, unset_words
 from mebae.sales_loading import SALES_FILE
 from mebae.scoring_loading import SCORING_FILE
 from mebae.segments_loading import SEGMENTS_FILE
+from mebae.settings import Settings
 from mebae.tracking_loading import EVENTS_FILE
-from mebae.wiring import plain_settings
+from mebae.wiring import load_settings, plain_settings
 
 
 def check(scenario: str | None, *, links: bool = False) -> bool:
     """Says what is wrong, or what there is; whether all is well."""
     root = find_root()
     home = root / plain_settings().scenarios
+    settings = load_settings()  # those of the house that runs here, as everywhere else: a dry run says the same
     activities = registered(root)
     folders = {folder.name.replace("_", "-"): folder for folder in find_scenarios(home)}
     broadcasts = {folder.name.replace("_", "-"): folder for folder in find_broadcasts(home)}
@@ -69,15 +72,15 @@ def check(scenario: str | None, *, links: bool = False) -> bool:
         except ScenarioError as error:
             problems.extend(error.problems)
             half_to_send += [error.so_far] if isinstance(error.so_far, LoadedBroadcast) else []
-    said = coming(to_send, plain_settings(), root)
+    said = coming(to_send, settings, root)
     problems += said.problems
     hints: list[Problem] = []
     if not problems or shared_of(home).layouts:  # without layouts there is nothing to look at
-        read = proofs(list(sheets([*loaded, *half_read], [*to_send, *half_to_send])), beside, home)
+        read = proofs(list(sheets([*loaded, *half_read], [*to_send, *half_to_send])), beside, home, settings)
         problems += [one.problem for one in read if one.serious]
         hints = [one.problem for one in read if not one.serious]
     if not problems and links:
-        problems += lost_links(list(sheets(loaded, to_send)), beside, home)
+        problems += lost_links(list(sheets(loaded, to_send)), beside, home, settings)
     if problems:
         _show_problems(problems)
         return False
@@ -87,11 +90,13 @@ def check(scenario: str | None, *, links: bool = False) -> bool:
         screen().print(f"[green]✓[/] {escape(line)}", soft_wrap=True)
     for line in _said(beside):
         screen().print(f"[green]✓[/] {escape(line)}")
-    abroad = read_abroad(loaded, beside.mailing, plain_settings(), root)
+    abroad = read_abroad(loaded, beside.mailing, settings, root)
     for note in [*hints, *crowded_notes(loaded, beside.mailing), *abroad]:
         part = f" [cyan]{escape(note.part)}[/]" if note.part else ""
         screen().print(f"[yellow]![/] [bold]{escape(note.file)}[/]{part}: {escape(note.message)}", soft_wrap=True)
-    for line in entering_next(loaded, beside.segments or [], plain_settings(), root):
+    for line in waiting_for_settings(settings, root):
+        screen().print(f"[yellow]![/] {escape(line)}", soft_wrap=True)
+    for line in entering_next(loaded, beside.segments or [], settings, root):
         screen().print(f"[cyan]→[/] {escape(line)}", soft_wrap=True)
     return True
 
@@ -116,22 +121,30 @@ def crowded_notes(loaded: Sequence[Loaded], rules: MailRules) -> list[Problem]:
     return notes
 
 
-def proofs(mails: Sequence[Sheet], beside: Beside, home: Path) -> list[Remark]:
+def waiting_for_settings(settings: Settings, root: Path) -> list[str]:
+    """Which settings are missing without which marketing mail waits; nothing where no database answers, as nobody sends from there."""
+    names = lacking(mail_settings(settings))
+    if not names or not asked(settings, root, lambda database: True):
+        return []
+    return [f"marketing mail waits ({UNSET}): {unset_words(names)}"]
+
+
+def proofs(mails: Sequence[Sheet], beside: Beside, home: Path, settings: Settings) -> list[Remark]:
     """Every mail, rendered for invented readers of its languages, and what there is to say of it."""
-    settings, shared = with_sender(mail_settings(plain_settings(), beside.mailing)), shared_of(home)
+    mail, shared = with_sender(mail_settings(settings, beside.mailing)), shared_of(home)
     found: list[Remark] = []
     for sheet in track(mails, "reading mails", console=screen(), transient=True, disable=not screen().is_terminal):
-        found += remarks(sheet, settings, beside, shared)
+        found += remarks(sheet, mail, beside, shared)
     return found
 
 
-def lost_links(mails: Sequence[Sheet], beside: Beside, home: Path) -> list[Problem]:
+def lost_links(mails: Sequence[Sheet], beside: Beside, home: Path, settings: Settings) -> list[Problem]:
     """The links of mails that lead nowhere, each with the first mail that holds it."""
-    settings, shared = with_sender(mail_settings(plain_settings(), beside.mailing)), shared_of(home)
+    mail, shared = with_sender(mail_settings(settings, beside.mailing)), shared_of(home)
     where: dict[str, str] = {}
     for sheet in mails:
         for reader in readers_of(sheet.language):
-            done = proof(sheet, reader.words, sample_values(sheet, reader, settings, beside), shared)
+            done = proof(sheet, reader.words, sample_values(sheet, reader, mail, beside), shared)
             for link in done.rendered.links if done.rendered is not None else ():
                 where.setdefault(link, sheet.where)
     console = screen()

@@ -210,9 +210,12 @@ class Show:
             return
         _, email = max(ripe)
         rules = Rules(load_beside(self._house.root / "scenarios").mailing, str(self._zone), self._calendar)
-        found = await database.read(lambda session: report(session, lead_of(session, email), self._now(), events=8, rules=rules))
+        zone = str(self._zone)
+        found = await database.read(
+            lambda session: report(session, lead_of(session, email), self._now(), events=8, rules=rules, zone=zone)
+        )
         self._console.rule(f"mebae lead show {email}", align="left", style="dim")
-        say(found, str(self._zone), self._console)
+        say(found, zone, self._console)
         self._console.print()
 
     def _problems(self, sight: Sight) -> list[str]:

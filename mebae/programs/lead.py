@@ -35,8 +35,9 @@ def show(who: str, *, events: int = 20, ledger: bool = False, as_json: bool = Fa
     try:
         now = wiring.world_now(settings)
         rules = Rules(load_beside(settings.scenarios).mailing, settings.time_zone, settings.calendar())
+        zone = "UTC" if as_json else settings.time_zone  # as all other times of the JSON
         found = database.read_now(
-            lambda session: report(session, lead_of(session, who), now, events=events, ledger=ledger, rules=rules)
+            lambda session: report(session, lead_of(session, who), now, events=events, ledger=ledger, rules=rules, zone=zone)
         )
     finally:
         database.close()
@@ -151,7 +152,7 @@ def _head(found: LeadReport, zone: str, console: Console) -> None:
     title.append(person.name or person.email or person.user_id or "nameless", style="bold")
     if person.name and person.email:
         title.append(f"  {person.email}")
-    title.append(f"  lead {person.id}", style=_QUIET)
+    title.append(f"  lead {person.id}, times in {zone}", style=_QUIET)
     console.print(title)
     if person.erased_at is not None:
         console.print(Text(f"erased on {local(person.erased_at, zone)}", style="red"))
@@ -229,7 +230,7 @@ def _score(found: LeadReport, zone: str, console: Console) -> None:
         else:
             words = f"falls below on {local(one.until, zone)} ({distance_words(one.until, found.now)}): {one.then}"
         lines.append((Text("≥ " + str(one.score)), Text(one.of), Text(words)))
-    change = f"the score is another from {local(score.changes_at, zone)} on" if score.changes_at else "time alone changes nothing"
+    change = f"the score next changes on {local(score.changes_at, zone)}" if score.changes_at else "time alone changes nothing"
     section(console, "If nothing happens", grid(lines, right=[0]), quiet(change))
 
 
@@ -410,7 +411,7 @@ _WITH_DAY = 100
 def say_list(found: LeadList, zone: str, console: Console, *, excluded: bool) -> None:
     """The list, a line a lead."""
     if not found.leads:
-        console.print(quiet("no lead is kept out" if excluded else "no lead is like that"))
+        console.print(quiet("no lead is kept out" if excluded else "no lead matches"))
         return
     console.print(_list(found, zone, excluded) if console.width >= WIDE else _list_in_two_lines(found, zone, excluded, console.width))
     if excluded:

@@ -68,9 +68,12 @@ _NEXT = {"none": BY_RULES[0], "lost": BY_RULES[0], "mql": "sql", "accepted": "sq
 
 
 def report(
-    session: Session, lead: Lead, now: datetime, *, events: int = 20, ledger: bool = False, rules: Rules | None = None
+    session: Session, lead: Lead, now: datetime, *, events: int = 20, ledger: bool = False, rules: Rules | None = None, zone: str = "UTC"
 ) -> LeadReport:
-    """The report on a lead, not locked. `events`: how many of the latest; `rules`: what mail to it is held to."""
+    """The report on a lead, not locked.
+
+    `events`: how many of the latest; `rules`: what mail to it is held to; `zone`: of the times that stand within words.
+    """
     assert lead.id is not None
     held = standing(session, lead, now)
     stage, title = lead.stage, ""
@@ -87,7 +90,7 @@ def report(
         score=None if held is None else _score(session, lead, held, now),
         row_score=lead.score,
         moves=_moves(session, lead.id),
-        ripeness=None if held is None else ripeness(session, lead, held, now),
+        ripeness=None if held is None else ripeness(session, lead, held, now, zone),
         with_sales=_with_sales(session, lead),
         excluded=list(lead.excluded if held is None else held.score.excluded),
         mail=mail_standing(session, lead, rules or Rules(MailRules(), "UTC", Calendar()), now),

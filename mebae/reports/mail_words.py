@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mebae.mailing import Cap, MailRules, SendingHours, Topic
 from mebae.programs.wording import span_words
+
+UNSET = "footer-unset"
+"""The gate's code while settings are missing that a mail's footer shows."""
 
 
 class Words(NamedTuple):
@@ -56,11 +59,11 @@ GATE: Mapping[str, Words] = {
     "frequency-cap": Words(
         "it had as many mails as the rules allow", "time, or another cap in scenarios/mailing.py; on_cap= of the step says what to do"
     ),
-    "quiet-hours": Words("it was no time for mail where the lead is", "time, or other hours= in scenarios/mailing.py"),
+    "quiet-hours": Words("it was outside the hours for mail where the lead is", "time, or other hours= in scenarios/mailing.py"),
     "no-business-day": Words("it was no business day where the lead is", "time, or hours= without on=business_days"),
-    "footer-unset": Words(
+    UNSET: Words(
         "a setting is missing without which no mail shows what the law wants",
-        "set what the worker's log names, and start the worker anew; the mail then follows by itself",
+        "set what the worker's log and mebae check name, and start the worker anew; the mail then follows by itself",
     ),
 }  # fmt: skip
 """Each code of the gate."""
@@ -79,11 +82,23 @@ FORETOLD: Mapping[str, str] = {
     "sending-paused": "all marketing mail is paused; mebae sending resume lets it go on",
     "handover-open": "they are with sales, and marketing mail waits meanwhile",
     "frequency-cap": "they have had as many mails as the rules allow",
-    "quiet-hours": "it is no time for mail where they are",
+    "quiet-hours": "it is outside the hours for mail where they are",
     "no-business-day": "it is no business day where they are",
-    "footer-unset": "a setting is missing without which no mail shows what the law wants; mebae check names it",
+    UNSET: "no mail shows what the law wants; mebae check says which settings are missing",
 }
 """Each code of the gate that can be said of a mail to many before there is one."""
+
+
+def unset_words(names: Sequence[str]) -> str:
+    """Which settings of a mail's footer are missing, and the cure.
+
+    >>> unset_words(["MEBAE_SENDER_POSTAL"])
+    'not set here: MEBAE_SENDER_POSTAL; set it for the worker (mebae up and mebae demo run with placeholders)'
+    """
+    them = "it" if len(names) == 1 else "them"
+    return f"not set here: {', '.join(names)}; set {them} for the worker (mebae up and mebae demo run with placeholders)"
+
+
 
 OF_AN_ERASED = Words(
     "whom the address belonged to was erased, and promised that nobody writes to it again",
@@ -150,14 +165,14 @@ def topic_words(topic: Topic | None) -> str:
     """What the mails of a topic do not heed that other mails do; empty if nothing.
 
     >>> topic_words(Topic("reply", capped=False, at_any_time=True))
-    'its mails go at any time, also outside the hours, and beside the caps'
+    'its mails go at any time, also outside the hours, and are not limited by the caps'
     """
     if topic is None:
         return ""
     if topic.transactional:
         return "its mails need no consent, and heed neither an unsubscribe nor topics, caps and hours"
     parts = ["go at any time, also outside the hours"] if topic.at_any_time else []
-    parts += ["beside the caps" if parts else "go beside the caps"] if not topic.capped else []
+    parts += ["are not limited by the caps"] if not topic.capped else []
     return f"its mails {', and '.join(parts)}" if parts else ""
 
 
