@@ -250,7 +250,7 @@ async def test_check_shows_what_there_is_or_every_problem(project: Path) -> None
     write_scenario(project, "secnd")
     async with running("-m", "mebae", "check", "hello", cwd=project) as bad:
         assert await bad.ends() == 1
-    assert "scenarios/hello/scenario.py step 'secnd'" in bad.said
+    assert "scenarios/hello/scenario.py: step 'secnd'" in bad.said
     async with running("-m", "mebae", "check", "helo", cwd=project / "scenarios") as unknown:
         assert await unknown.ends() == 1
     assert "did you mean 'hello'?" in unknown.said
@@ -398,6 +398,10 @@ async def test_the_demo_tells_its_story_and_every_mail_arrives(tmp_path: Path) -
     )  # fmt: skip
     for told in ("leads imported", "journeys began", *mails, "left early", *scored, *given):
         assert told in demo.said, demo.said
+    state = tmp_path / "demo"
+    assert re.search(rf"MEBAE_STATE={re.escape(str(state))} \S+/mebae lead show \S+@", demo.said), "a command as it is typed"
+    assert re.search(rf"Commands +MEBAE_STATE={re.escape(str(state))} \S+/mebae leads", demo.said)
+    assert "Days go on" in demo.said
     assert "still rest" not in demo.said.partition("Journeys")[2]
     assert len(list((tmp_path / "demo" / "inbox").glob("*.eml"))) > 80
 

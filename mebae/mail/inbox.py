@@ -15,6 +15,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.parser import BytesHeaderParser
 from email.utils import getaddresses, parsedate_to_datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -51,6 +52,14 @@ class InboxEntry:
     """The scenario, the broadcast, the hand-over or call that sales is told of, or the mail that was tried out."""
     step: str
     """The scenario's step, or the broadcast's mail."""
+
+    @cached_property
+    def at(self) -> float:
+        """The date, in seconds since 1970; where it is none, when the mail came, which is its id."""
+        try:
+            return parsedate_to_datetime(self.date).timestamp()
+        except (ValueError, TypeError, OverflowError):
+            return int(self.id) / 1e9
 
     def local(self, zone: str) -> str:
         """When, as a person in this zone reads it; the header as it is where it is no date."""
@@ -102,18 +111,20 @@ class Inbox:
             self._prune()
         return name
 
-    def count(self) -> int:
-        return min(len(self._ids()), self.cap)
+    def count(self, *, to: str = "") -> int:
+        """How many `page` has in all."""
+        return len(self._found(to)) if to.strip() else min(len(self._ids()), self.cap)
 
     def page(self, *, to: str = "", offset: int = 0, limit: int | None = None) -> list[InboxEntry]:
-        """Newest first; `to` finds part of a recipient's address or name."""
-        ids = sorted(self._ids(), reverse=True)[: self.cap]
+        """Newest first, by the time that is shown; `to` finds part of a recipient's address or name."""
+        return self._found(to)[offset : None if limit is None else offset + limit]
+
+    def _found(self, to: str) -> list[InboxEntry]:
         wanted = to.strip().casefold()
-        if not wanted:
-            ids = ids[offset : None if limit is None else offset + limit]
-            return [entry for entry in map(self._entry, ids) if entry]
-        found = [entry for entry in map(self._entry, ids) if entry and wanted in entry.to.casefold()]
-        return found[offset : None if limit is None else offset + limit]
+        ids = sorted(self._ids(), reverse=True)[: self.cap]
+        found = [entry for entry in map(self._entry, ids) if entry and (not wanted or wanted in entry.to.casefold())]
+        # Mails of one minute of a fast world come in any order. Where dates are the same, as they came.
+        return sorted(found, key=lambda entry: entry.at, reverse=True)
 
     def get(self, id: str) -> InboxMail:
         """One mail. Raises `NotFound`."""

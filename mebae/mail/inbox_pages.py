@@ -55,7 +55,7 @@ def inbox_routes(inbox: Inbox, *, zone: str = "Asia/Tokyo") -> APIRouter:
         page: Annotated[int, Query(ge=1, le=100_000)] = 1,
     ) -> HTMLResponse:
         found = inbox.page(to=to, offset=(page - 1) * PAGE, limit=PAGE + 1)
-        return _page("inbox.html", request, zone, entries=found[:PAGE], to=to, page=page, more=len(found) > PAGE, total=inbox.count())
+        return _page("inbox.html", request, zone, entries=found[:PAGE], to=to, page=page, more=len(found) > PAGE, total=inbox.count(to=to))
 
     @router.get("/inbox/{id}")
     def mail(request: Request, id: str, view: Annotated[str, Query(pattern="^(html|text|headers)$")] = "html") -> HTMLResponse:

@@ -36,7 +36,7 @@ _HEADLINES = {
         "opened": "リードをお引き渡しします", "reminder": "【再通知】対応をお待ちしています",
         "escalation": "【至急】対応期限を過ぎたリード",
         "passed": "リードの担当をお引き継ぎします", "call": "お電話をお願いします",
-        "respond": "{at} までに、受領・見送り・差し戻しのいずれかをご回答ください。",
+        "respond": "{at} までに、受領・見送り・差し戻しのいずれかをお選びください。",
         "judge": "{at} までに、SQLかどうかをご判定ください。", "owner": "担当: {owner}",
         "due": "{at} までにお願いします。", "command": "ご回答はコマンドでもできます: mebae handovers accept {id}",
         "called": "結果はコマンドでご記録ください: mebae calls done {id} --outcome talked",

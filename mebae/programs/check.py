@@ -92,7 +92,7 @@ def check(scenario: str | None, *, links: bool = False) -> bool:
         screen().print(f"[green]✓[/] {escape(line)}")
     abroad = read_abroad(loaded, beside.mailing, settings, root)
     for note in [*hints, *crowded_notes(loaded, beside.mailing), *abroad]:
-        part = f" [cyan]{escape(note.part)}[/]" if note.part else ""
+        part = f": [cyan]{escape(note.part)}[/]" if note.part else ""
         screen().print(f"[yellow]![/] [bold]{escape(note.file)}[/]{part}: {escape(note.message)}", soft_wrap=True)
     for line in waiting_for_settings(settings, root):
         screen().print(f"[yellow]![/] {escape(line)}", soft_wrap=True)
@@ -196,7 +196,7 @@ def registered(root: Path) -> list[str] | None:
 def _show_problems(problems: list[Problem]) -> None:
     console = screen()
     for problem in problems:
-        part = f" [cyan]{escape(problem.part)}[/]" if problem.part else ""
+        part = f": [cyan]{escape(problem.part)}[/]" if problem.part else ""
         console.print(
             f"[bold red]✗[/] [bold]{escape(problem.file)}[/]{part}: {escape(problem.message)}", soft_wrap=True
         )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+import sys
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
@@ -90,11 +93,26 @@ class Show:
             await asyncio.to_thread(database.close)
         if problems:
             raise DemoFailed("the demo did not go as it should:\n" + "\n".join(f"  {problem}" for problem in problems))
-        self._console.print(addresses(house, "Look around"))
+        self._console.print(addresses(house, "Look around", self._hints()))
         if self._console.is_terminal:
             self._console.print("It stays up until Ctrl-C.", style="dim")
             await asyncio.Event().wait()
         self._console.print("Without a terminal the demo ends here; in one it stays up, and these addresses with it.", style="dim")
+
+    def _hints(self) -> list[tuple[str, str]]:
+        """How commands meet this house, and that time does not stand still."""
+        goes_on = f"a day takes {DAY / self._clock.speed:g} seconds from here on too: scores fade and deadlines pass"
+        return [("Commands", f"{self._command} leads"), ("Days go on", goes_on)]
+
+    @property
+    def _command(self) -> str:
+        """`mebae` as it is typed in this folder to meet the demo, whose state is its own."""
+        here = Path.cwd()
+        mebae, state = (
+            place.relative_to(here) if place.is_relative_to(here) else place
+            for place in (Path(sys.executable).with_name("mebae"), self._house.state)
+        )
+        return f"MEBAE_STATE={shlex.quote(str(state))} {shlex.quote(str(mebae))}"
 
     async def _play(self, database: Database) -> Sight:
         await self._import(database)
@@ -199,8 +217,8 @@ class Show:
             self._console.print(all_three)
         took = self._now() - self._begins
         self._console.print(
-            f"{len(sight.journeys)} entries, {sight.sent} mails and {sight.events} events in {took.days} days of the world "
-            f"({self._clock.real(took).total_seconds():.0f} seconds).\n"
+            f"{len(sight.journeys)} entries, {sight.sent} mails and {sight.events} events in {took.days} days, "
+            f"which took {self._clock.real(took).total_seconds():.0f} seconds.\n"
         )
 
     async def _show_ripest(self, database: Database, sight: Sight) -> None:
@@ -214,7 +232,7 @@ class Show:
         found = await database.read(
             lambda session: report(session, lead_of(session, email), self._now(), events=8, rules=rules, zone=zone)
         )
-        self._console.rule(f"mebae lead show {email}", align="left", style="dim")
+        self._console.rule(f"{self._command} lead show {email}", align="left", style="dim")
         say(found, zone, self._console)
         self._console.print()
 

@@ -143,6 +143,7 @@ class Story:
     def rest(self, sight: Sight) -> list[str]:
         """The lines that the present day has so far."""
         lines = [*self._beginnings(sight), *self._ripening(sight), *self._letters(sight), *self._sales(), *self._endings(sight)]
+        lines += self._not_taken()  # after all that may be why
         for noted in (self._began, self._moved, self._ripe, self._refused, self._mails, self._given, self._ends):
             noted.clear()
         return [f"\n[bold]{self._day}[/]", *lines] if lines else []
@@ -184,6 +185,8 @@ class Story:
             graph = sight.graphs[version]
             reason = escape(why(graph, graph.start))
             yield f"  [green]→[/] {_count(leads, 'journey')} began [dim]({reason})[/]: {_people(leads)}"
+
+    def _not_taken(self) -> Iterator[str]:
         for (scenario, reason), leads in self._refused.items():
             yield f"  [yellow]×[/] not taken by {escape(scenario)} [dim]({REASONS.get(reason, reason)})[/]: {_people(leads)}"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
@@ -72,8 +73,8 @@ async def _live(
         await asyncio.gather(watching, living, return_exceptions=True)
 
 
-def addresses(house: House, title: str) -> Panel:
-    """Where everything is."""
+def addresses(house: House, title: str, more: Sequence[tuple[str, str]] = ()) -> Panel:
+    """Where everything is. `more`: further lines, each with what it is about."""
     table = Table.grid(padding=(0, 2))
     table.add_row("Temporal UI", f"[link={house.ui_url}]{house.ui_url}[/]")
     if house.smtp:
@@ -82,6 +83,8 @@ def addresses(house: House, title: str) -> Panel:
     table.add_row("Write key", f"in {_short(house.key_place, house)}; web pages use that in page-key beside it")
     table.add_row("Mail", f"goes to {house.mail_goes_to}" + (", and to nobody else" if house.smtp else ""))
     table.add_row("State, logs", f"{_short(str(house.state), house)}/, {_short(str(house.state), house)}/logs/")
+    for about, words in more:
+        table.add_row(about, escape(words))
     for note in house.notes:
         table.add_row("[yellow]Note[/]", f"[yellow]{note}[/]")
     return Panel(table, title=f"[bold green]{title}[/]", expand=False)

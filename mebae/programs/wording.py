@@ -98,7 +98,7 @@ def happened_words(name: str, properties: Mapping[str, Any]) -> str:
     >>> happened_words("Content Downloaded", {"content": "whitepaper-7", "pages": 12})
     'downloaded whitepaper-7'
     >>> happened_words("Trial Started", {"plan": "pro", "seats": 5})
-    'Trial Started, plan pro, seats 5'
+    'did Trial Started (plan pro, seats 5)'
     """
     if name == IDENTIFIED:
         changed = properties.get("changed")
@@ -108,7 +108,7 @@ def happened_words(name: str, properties: Mapping[str, Any]) -> str:
     spec = BY_NAME.get(name)
     if spec is None:
         plain = [f"{key} {value}" for key, value in properties.items() if isinstance(value, (str, int, float))]
-        return _short(", ".join([name, *plain[:3]]))
+        return _short(f"did {name}" + (f" ({', '.join(plain[:3])})" if plain else ""))
     value = properties.get(spec.property) if spec.property else None
     words = _PAST.get(spec.verb, spec.verb.replace("_", " ")) + (f" {value}" if value not in (None, "") else "")
     if spec.names == "mail" and properties.get("verdict", "human") != "human":

@@ -30,12 +30,12 @@ OF_A_JOURNEY = [("X-Mebae-Scenario", "whitepaper-followup"), ("X-Mebae-Step", "t
 
 def mail(
     subject: str, to: str = "taro@example.jp", name: str = "山田 太郎", html: str = "<p>こんにちは</p>",
-    headers: list[tuple[str, str]] = OF_A_JOURNEY,
+    headers: list[tuple[str, str]] = OF_A_JOURNEY, hour: int = 10,
 ) -> bytes:  # fmt: skip
     sender = Sender("点検ノート", "news@example.com")
     return build(
         Rendered(subject, "", html, f"{subject}の本文 {NASTY}\n", "", sender), to=to, to_name=name, sender=sender,
-        message_id=message_id(1, subject, 1, "example.com"), date=datetime(2026, 4, 1, 10, tzinfo=UTC),
+        message_id=message_id(1, subject, 1, "example.com"), date=datetime(2026, 4, 1, hour, tzinfo=UTC),
         headers=headers,
     )  # fmt: skip
 
@@ -183,6 +183,18 @@ def test_the_list_says_what_each_mail_came_of_in_the_browsers_language_and_the_l
         assert tree.findtext(".//h1/a") == heading
         shown = " ".join(text for text in tree.xpath("//body//text()[not(ancestor::tbody)] | //@placeholder | //@aria-label"))
         assert bool(re.search("[ぁ-ん一-龠]", shown)) == (language == "ja")
+
+
+def test_the_list_goes_by_the_time_that_it_shows_and_counts_what_was_found(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path)
+    for hour in (11, 9, 10):
+        inbox.store("news@example.com", ["a@example.jp"], mail(f"{hour}時", "a@example.jp", hour=hour))
+    keep(inbox, "別の人", "b@example.jp")
+    assert [entry.subject for entry in inbox.page()] == ["11時", "別の人", "10時", "9時"]
+    client = pages(inbox)
+    assert "4 通" in client.get("/inbox").text
+    assert "1 通" in client.get("/inbox?to=b@").text
+    assert "0 通" in client.get("/inbox?to=nobody").text
 
 
 def test_the_list_has_pages(tmp_path: Path) -> None:
