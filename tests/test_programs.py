@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlmodel import Session, select
@@ -23,11 +24,13 @@ from sqlmodel import Session, select
 from mebae.errors import BadInput
 from mebae.loading import load_all
 from mebae.programs.house import empty, plan_house
+from mebae.programs.story import Sight, Story
 from mebae.publishing import publish
 from mebae.settings import Settings
 from mebae.store.database import Database
 from mebae.store.migrate import migrate
-from mebae.store.tables import PublishedMail, PublishedScenario, ScenarioVersion
+from mebae.store.scoring import QUALIFIED
+from mebae.store.tables import Event, JourneyRow, Lead, PublishedMail, PublishedScenario, ScenarioVersion
 from tests.dev_server import dev_server, free_ports
 
 ROOT = Path(__file__).parents[1]
@@ -404,6 +407,19 @@ async def test_the_demo_tells_its_story_and_every_mail_arrives(tmp_path: Path) -
     assert "Days go on" in demo.said
     assert "still rest" not in demo.said.partition("Journeys")[2]
     assert len(list((tmp_path / "demo" / "inbox").glob("*.eml"))) > 80
+
+
+def test_who_is_not_taken_is_told_after_what_may_be_why() -> None:
+    lead = Lead(id=1, email="sato@aoba.example", name="佐藤 健二", company="青葉精機")
+    refused = JourneyRow(
+        entry=1, lead_id=1, scenario="follow", version="v", status="refused", reason="audience", entered_at=NOW, cause="c",
+    )  # fmt: skip
+    ripe = Event(lead_id=1, seq=1, name=QUALIFIED, occurred_at=NOW, properties={"qualification": "mql", "score": 112})
+    story, sight = Story(ZoneInfo("Asia/Tokyo"), NOW), Sight([(refused, lead)], [], {}, [(ripe, lead)], {}, 1, 0)
+    assert story.tell(sight, NOW) == []
+    _, mql, not_taken = story.rest(sight)
+    assert "★ MQL" in mql
+    assert "not taken by follow" in not_taken
 
 
 def test_fresh_state_is_never_made_of_somebody_elses_folder(tmp_path: Path) -> None:

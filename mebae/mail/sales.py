@@ -36,6 +36,13 @@ _WORDS = {
         "no_reasons": "Nothing gives points yet.", "colleagues": "Colleagues of the same company", "script": "What to say and ask",
     },
 }  # fmt: skip
+_INDUSTRIES = {
+    "manufacturing": "製造業", "construction": "建設業", "logistics": "運輸・物流業", "wholesale": "卸売業", "energy": "エネルギー",
+    "retail": "小売業", "it": "IT・情報通信業", "finance": "金融・保険業", "real-estate": "不動産業", "medical": "医療・福祉",
+    "education": "教育", "public": "官公庁・公共団体", "food-service": "飲食・宿泊業", "services": "サービス業",
+    "agriculture": "農林水産業", "media": "マスコミ・メディア",
+}  # fmt: skip
+"""What Japanese readers call the groups of `scenarios/mapping.csv`, where a web site sent the group itself."""
 _FACTS = (
     "company", "name", "title", "rank", "industry", "company_size", "email", "phone", "score", "stage", "qualification",
     "topics",
@@ -98,6 +105,12 @@ def who_words(note: SalesNote) -> str:
     return (name or _WORDS["en"]["nameless"]) + (f" ({company})" if company else "")
 
 
+def industry_words(note: SalesNote) -> str:
+    """The lead's industry as it was said; a group's code by its name."""
+    said = _flat(note.lead.get("industry"))
+    return _INDUSTRIES.get(said.lower(), said) if _is_japanese(note.language) else said
+
+
 def standing_words(note: SalesNote) -> str:
     """Qualification, score and stage in a line."""
     words, lead = _WORDS["ja" if _is_japanese(note.language) else "en"], note.lead
@@ -125,6 +138,7 @@ def sales_notification(note: SalesNote) -> Rendered:
     shown = known | {
         "score": _score(note.score, words) if note.score is not None else words["points"].format(known["score"] or "0"),
         "company_size": words["people"].format(known["company_size"]) if known["company_size"] else "",
+        "industry": industry_words(note),
         "stage": _flat(lead.get("stage_title")) or words.get(known["stage"], known["stage"]),
         "qualification": known["qualification"].upper() if known["qualification"] != "none" else "",
     }

@@ -18,7 +18,7 @@ from mebae.errors import NotFound
 from mebae.handover import NOBODY, QUALIFICATION, Move, Status, possible
 from mebae.mail.composing import note_on
 from mebae.mail.outgoing import MailSettings
-from mebae.mail.sales import SalesNote, reason_lines, standing_words, who_words
+from mebae.mail.sales import SalesNote, industry_words, reason_lines, standing_words, who_words
 from mebae.sales import Person, SalesRules
 from mebae.store.companies import colleagues
 from mebae.store.graphs import newest
@@ -137,7 +137,7 @@ def slack_message(note: SalesNote) -> dict[str, Any]:
     Buttons are plain links: they need no app, and open the page that asks.
     """
     head = f"{note.message or note.scenario}: {who_words(note)}"
-    facts = [value for value in (note.lead.get("title"), note.lead.get("industry")) if value]
+    facts = [value for value in (note.lead.get("title"), industry_words(note)) if value]
     lines = [f"*{_escaped(who_words(note))}*", _escaped(" / ".join(str(one) for one in facts)), _escaped(standing_words(note))]
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": {"type": "plain_text", "text": _cut(note.message or note.scenario, 150)}},

@@ -11,6 +11,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
@@ -232,7 +233,8 @@ class Show:
         found = await database.read(
             lambda session: report(session, lead_of(session, email), self._now(), events=8, rules=rules, zone=zone)
         )
-        self._console.rule(f"{self._command} lead show {email}", align="left", style="dim")
+        self._console.rule(style="dim")
+        self._console.print(escape(f"{self._command} lead show {email}"), style="bold", soft_wrap=True)
         say(found, zone, self._console)
         self._console.print()
 

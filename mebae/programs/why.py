@@ -120,6 +120,7 @@ def say(found: WhyReport, zone: str, console: Console) -> None:
     """The answer first, then the evidence."""
     head = Text(found.called, style="bold")
     head.append(f" and {found.scenario}" + (f" ({found.title})" if found.title else ""))
+    head.append(f"  times in {zone}", style="dim")
     console.print(head)
     console.print(Text(found.answer))
     for journey in found.under_way:

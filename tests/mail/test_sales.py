@@ -52,6 +52,14 @@ def test_sales_is_told_of_a_lead_of_whom_little_is_known() -> None:
     assert "まだありません" in got.text
 
 
+def test_a_code_of_an_industry_is_told_by_its_name_to_japanese_readers() -> None:
+    coded = replace(NOTE, lead={**NOTE.lead, "industry": "construction"})
+    assert "建設業" in sales_notification(coded).text
+    assert "construction" in sales_notification(replace(coded, language="en")).text
+    said = replace(NOTE, lead={**NOTE.lead, "industry": "設備工事"})
+    assert "設備工事" in sales_notification(said).text, "as the lead said it"
+
+
 def test_what_a_lead_typed_breaks_neither_page_nor_subject() -> None:
     lead = lead_values(LEAD) | {"name": "a\r\nBcc: x@example.com <script>", "company": "*社* {{ 7*7 }}" + "長" * 300}
     got = sales_notification(replace(NOTE, lead=lead, events=((AT, "<b>x</b>"),)))
