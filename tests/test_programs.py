@@ -82,9 +82,10 @@ class Program:
 async def running(*words: str, cwd: Path = ROOT, **environment: str) -> AsyncIterator[Program]:
     """A Python program of ours in a clean environment; it is ended by its id if the test has not done so."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MEBAE_", "TEMPORAL_", "DATABASE_"))}
-    # An inbox port of its own: houses that look for one at the same time would all find the same.
-    [inbox] = free_ports(1)
-    own = {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | ({"MEBAE_INBOX_PORT": str(inbox)} if words[:2] == ("-m", "mebae") else {})
+    # Ports of its own: houses that look for some at the same time would all find the same.
+    api, inbox = map(str, free_ports(2))
+    ports = {"MEBAE_PORT": api, "MEBAE_INBOX_PORT": inbox} if words[:2] == ("-m", "mebae") else {}
+    own = {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | ports
     process = await asyncio.create_subprocess_exec(
         sys.executable, *words, cwd=cwd, env={**clean, **own, **environment},
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
