@@ -30,14 +30,13 @@ from mebae.graph import Choice, Send, Series
 from mebae.journey import NOTHING_LEFT, Done, Ended, Exited, Postponed, Refused, Settling, Then, Unknown
 from mebae.ledger import Fate
 from mebae.mail.composing import (
-    ADDRESS_CHANGED,
-    AGAIN_AFTER,
     Composed,
     Letter,
     compose,
     has_moved,
     letter_for_lead,
     letter_for_sales,
+    once_more,
     topic_of,
 )
 from mebae.mail.doorstep import refused_at_the_door
@@ -45,7 +44,6 @@ from mebae.mail.handing_over import hand_over, insist
 from mebae.mail.legal import told_lacking
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.pace import Pace
-from mebae.mail.rendering import BrokenMail
 from mebae.mail.transport import Transport
 from mebae.resting import Place, Setting
 from mebae.store.database import Database
@@ -118,7 +116,7 @@ class MailActivities:
                 composed = await asyncio.to_thread(compose, claimed.letter, self._settings)
             except MailInvalid as broken:
                 log.error("mail.invalid", entry=request.entry, step=request.step, code=broken.code)
-                return await self._conclude(request, claimed, now(), Fate("refused", broken.code, _detail(broken)))
+                return await self._conclude(request, claimed, now(), Fate("refused", broken.code, broken.detail))
             return await self._transmit(request, claimed, composed, now)
 
     async def _transmit(
@@ -173,7 +171,7 @@ class MailActivities:
         try:
             letter = letters(session, place, row, self._settings, now)
         except MailInvalid as broken:
-            return self._refused(session, place, request, row, broken.code, now, _detail(broken))
+            return self._refused(session, place, request, row, broken.code, now, broken.detail)
         assert row.id is not None
         place.row.status = "running"
         return Claimed(row.id, row.attempt, letter)
@@ -219,7 +217,7 @@ class MailActivities:
         if row.attempt != claimed.attempt or row.status != DeliveryStatus.CLAIMED:
             return Unknown(mark=row.mark)  # another attempt has it; Temporal no longer listens to this one
         if row.kind == DeliveryKind.MARKETING and has_moved(composed.to, place.lead.email):
-            return self._closed(session, place, request, row, Postponed(now + AGAIN_AFTER, ADDRESS_CHANGED), now)
+            return self._closed(session, place, request, row, once_more(now), now)
         answer = self._ask(session, place, row, "data", now)
         if answer is not None:
             return self._closed(session, place, request, row, answer, now)
@@ -329,10 +327,6 @@ def _to_sales(session: Session, place: Place, delivery: Delivery, settings: Mail
 def _why(closed: Exited | Ended) -> str:
     """Why there is nobody to send to any more, as a code."""
     return closed.why if isinstance(closed, Exited) else "ended"
-
-
-def _detail(broken: MailInvalid) -> str:
-    return broken.detail if isinstance(broken, BrokenMail) else broken.code
 
 
 @contextlib.asynccontextmanager

@@ -114,6 +114,11 @@ class MailInvalid(Permanent):
 
     code = "mail-invalid"
 
+    def __init__(self, code: str | None = None) -> None:
+        super().__init__(code)
+        self.detail = self.code
+        """What and where, for people, as far as it is known."""
+
 
 class DatabaseUnavailable(Temporary):
     """The database did not answer."""

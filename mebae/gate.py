@@ -83,9 +83,9 @@ class Gate:
         answers = [decide(one, self._rules, now) for one in facts]
         answered = list(zip((delivery for _, delivery in asked), answers, strict=True))
         _record(session, [one for one in answered if one[1] is not None], moment, now)
-        gone = [delivery.id for delivery, answer in answered if answer is None]
-        if gone:
-            session.connection().execute(_goes(), {"ids": gone, "moment": moment, "now": now})
+        going = [delivery.id for delivery, answer in answered if answer is None]
+        if going:
+            session.connection().execute(_goes(), {"ids": going, "moment": moment, "now": now})
         return answers
 
     def _journey(self, session: Session, place: Place, now: datetime) -> Answer:
@@ -120,7 +120,7 @@ def _answers() -> Insert:
 @cache
 def _goes() -> Insert:
     """What the answer `go` says of many mails stands in their rows already: the database copies it. It is on the way of every
-    mail, twice, and value by value it took five times as long."""
+    mail, twice."""
     tables = SQLModel.metadata.tables
     mails, answers = tables["deliveries"], tables["gate_answers"]
     same = ("lead_id", "entry", "step", "visit", "broadcast_id", "scope", "mail", "attempt")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -149,7 +149,7 @@ def remarks(sheet: Sheet, settings: MailSettings, beside: Beside, shared: Shared
     """What there is to say of one mail, each thing once, and all of it: after a slip the mail is read on without it. What is wrong
     for any lead is not among it: who reads the file has told that."""
     told: dict[str, bool] = {}
-    readable = _mended(sheet, _slips)
+    readable = _mended(sheet)
     for reader in readers_of(sheet.language) if readable is not None else ():
         assert readable is not None
         values = sample_values(sheet, reader, settings, beside)
@@ -192,14 +192,14 @@ def _slips(sheet: Sheet) -> tuple[str, ...]:
     return ()
 
 
-def _mended(sheet: Sheet, slips_of: Callable[[Sheet], tuple[str, ...]]) -> Sheet | None:
-    """The mail without these slips; None where one of them is none that one could read on without."""
+def _mended(sheet: Sheet) -> Sheet | None:
+    """The mail without its slips; None where one of them is none that one could read on without."""
     for _ in range(_MOST_SLIPS):
-        slips = slips_of(sheet)
+        slips = _slips(sheet)
         if not slips:
             return sheet
         line = line_of(slips[0], sheet.where)
-        mended = without(sheet.source, line, slips[0], lambda source: slips_of(replace(sheet, source=source))) if line else None  # noqa: B023
+        mended = without(sheet.source, line, slips[0], lambda source: _slips(replace(sheet, source=source))) if line else None  # noqa: B023
         if mended is None:
             return None
         sheet = replace(sheet, source=mended)

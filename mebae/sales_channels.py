@@ -22,13 +22,14 @@ from mebae.mail.message import build
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.rendering import Rendered
 from mebae.mail.sales import sales_notification
-from mebae.mail.sales_telling import Brief, brief, slack_message, spoken
+from mebae.mail.sales_telling import Brief, brief, slack_message
 from mebae.mail.transport import Transport
 from mebae.sales import Person, SalesRules
 from mebae.store.database import Database
 from mebae.store.sales import rules_of
 from mebae.store.tables import Telling
 from mebae.telling import Dropped, Message
+from mebae.words import spoken
 
 
 class WebhookUnavailable(Temporary):

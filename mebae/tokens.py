@@ -19,12 +19,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from mebae.errors import BadInput
-
-if TYPE_CHECKING:
-    from hashlib import _Hash as Hash
 
 GOOD_FOR = timedelta(days=366)
 """How long a key's tokens are read after its successor's day."""
@@ -32,8 +28,6 @@ SHORTEST = 16
 """Characters of a secret."""
 _MAC = 12
 """Bytes of the hash: a forger who tries a million a second needs longer than the sun will shine."""
-_BLOCK = 64
-"""Bytes of a block of SHA-256."""
 _EPOCH = date(2020, 1, 1)
 
 
@@ -111,12 +105,10 @@ class Tokens:
         return self._unpacked(kind, packed, now)
 
     def _packed(self, kind: Kind, numbers: tuple[int, ...], now: datetime) -> bytes:
-        day, inner, outer = _signing(self.keys, now.astimezone(UTC).date())
+        day, keyed = _signing(self.keys, now.astimezone(UTC).date())
         body = bytes((kind,)) + day + b"".join(map(_varint, numbers))
-        # HMAC (RFC 2104) from where the key has been read already: of one short body after another that is most of the work.
-        hashed, mac = inner.copy(), outer.copy()
-        hashed.update(body)
-        mac.update(hashed.digest())
+        mac = keyed.copy()
+        mac.update(body)
         return body + mac.digest()[:_MAC]
 
     def _unpacked(self, kind: Kind, packed: bytes, now: datetime) -> tuple[int, ...] | None:
@@ -140,14 +132,10 @@ class Tokens:
 
 
 @lru_cache(maxsize=64)
-def _signing(keys: tuple[tuple[date, bytes], ...], today: date) -> tuple[bytes, Hash, Hash]:
-    """The key that signs today: its day, and the hashes that HMAC begins with."""
+def _signing(keys: tuple[tuple[date, bytes], ...], today: date) -> tuple[bytes, hmac.HMAC]:
+    """The key that signs today: its day, and HMAC that has read it, to be copied for each body."""
     day, key = next((one for one in reversed(keys) if one[0] <= today), keys[0])
-    if len(key) > _BLOCK:  # RFC 2104 §2: a longer one is hashed first
-        key = hashlib.sha256(key).digest()
-    block = key.ljust(_BLOCK, b"\0")
-    inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
-    return (day - _EPOCH).days.to_bytes(2, "big"), inner, outer
+    return (day - _EPOCH).days.to_bytes(2, "big"), hmac.new(key, digestmod="sha256")
 
 
 @lru_cache(maxsize=4096)

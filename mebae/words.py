@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 STAGE_TITLES = {"awareness": "認知", "interest": "興味", "consideration": "検討"}
 """The stages in their order, with what people call them. The user's scoring model may name others."""
@@ -47,3 +48,8 @@ class GateAnswer(StrEnum):
     REFUSED = "refused"
     POSTPONED = "postponed"
     EXITED = "exited"
+
+
+def spoken(language: str) -> Literal["ja", "en"]:
+    """`ja`, else English."""
+    return "ja" if language.lower().startswith("ja") else "en"

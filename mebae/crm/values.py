@@ -16,14 +16,14 @@ from mebae.crm import outbox
 from mebae.crm.adapter import Activity, Plain, Record, Task, as_text
 from mebae.crm.model import System, Value
 from mebae.handover import EVENT, OPENED, Move
-from mebae.mail.composing import note_on
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.sales import SalesNote, event_line, reason_lines, standing_words, who_words
-from mebae.mail.sales_telling import spoken
+from mebae.mail.sales_note import note_on
 from mebae.sales import SalesRules
 from mebae.store.crm import link_of
 from mebae.store.sales import rules_of
 from mebae.store.tables import Call, Company, Handover, Lead, Telling
+from mebae.words import spoken
 
 _WORDS = {
     "ja": {

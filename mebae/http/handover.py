@@ -34,7 +34,6 @@ from mebae.http.intake import _basic_user, _is_one_of, _unauthorised
 from mebae.http.lead_words import Language, language_asked
 from mebae.http.pages import later_page, page, unknown_page
 from mebae.mail.outgoing import MailSettings
-from mebae.mail.sales_telling import spoken
 from mebae.reports.explaining import explain
 from mebae.reports.explaining_ja import Japanese
 from mebae.resting import Setting
@@ -45,6 +44,7 @@ from mebae.store.sales import rules_of
 from mebae.store.scoring import rule_title, stage_titles_of
 from mebae.store.tables import Handover, HandoverEvent, Lead, Telling
 from mebae.tokens import Kind
+from mebae.words import spoken
 
 log = structlog.get_logger()
 

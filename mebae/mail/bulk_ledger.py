@@ -16,14 +16,13 @@ from mebae.gate import PAUSED_FOR, Gate, Moment
 from mebae.journey import PAUSED, Exited, Postponed, Refused
 from mebae.ledger import Fate
 from mebae.mail.composing import (
-    ADDRESS_CHANGED,
-    AGAIN_AFTER,
     Composed,
     Letter,
     Texts,
     catalogue_values,
     has_moved,
     marketing_letter,
+    once_more,
     texts_of,
 )
 from mebae.mail.doorstep import refused_at_the_door
@@ -248,7 +247,7 @@ class BulkLedger:
         for ask, lead, row in entering:
             no = closed.get(row.broadcast_id)
             if no is None and has_moved(ask.composed.to, lead.email):
-                no = Postponed(now + AGAIN_AFTER, ADDRESS_CHANGED)
+                no = once_more(now)
             if no is None:
                 open_.append((ask, lead, row))
             else:

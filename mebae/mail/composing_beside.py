@@ -27,7 +27,6 @@ from mebae.ledger import Fate
 from mebae.logs import configure_logging
 from mebae.mail.composing import Composed, Letter, compose
 from mebae.mail.outgoing import MailSettings
-from mebae.mail.rendering import BrokenMail
 
 log = structlog.get_logger()
 
@@ -49,7 +48,7 @@ def compose_one(letter: Letter, settings: MailSettings) -> Composed | Fate:
         return compose(letter, settings)
     except MailInvalid as broken:
         log.error("mail.invalid", delivery=letter.delivery, code=broken.code)
-        return Fate("refused", broken.code, broken.detail if isinstance(broken, BrokenMail) else broken.code)
+        return Fate("refused", broken.code, broken.detail)
     except Exception as error:
         log.exception("mail.unexpected", delivery=letter.delivery)
         return Fate("refused", UNEXPECTED, type(error).__name__)

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from mebae.mail.rendering import Rendered, Sender, html_to_text, inline_css
 from mebae.mail.templating import fill
+from mebae.words import spoken
 
 _WORDS = {
     "ja": {
@@ -96,7 +97,7 @@ class DigestNote:
 
 def digest_mail(note: DigestNote) -> Rendered:
     """The mail."""
-    language = "ja" if note.language.lower().startswith("ja") else "en"
+    language = spoken(note.language)
     words, zone = _WORDS[language], ZoneInfo(note.time_zone)
 
     def say(word: str, *of: object, **more: object) -> str:

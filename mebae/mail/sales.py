@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from mebae.events import BY_NAME, JAPANESE
 from mebae.mail.rendering import Rendered, Sender, html_to_text, inline_css
 from mebae.mail.templating import fill
+from mebae.words import spoken
 
 _WORDS = {
     "ja": {
@@ -99,7 +100,7 @@ class SalesNote:
 def who_words(note: SalesNote) -> str:
     """The lead in a few words: its name with its firm."""
     name, company = _flat(note.lead.get("name")), _flat(note.lead.get("company"))
-    if _is_japanese(note.language):
+    if spoken(note.language) == "ja":
         person = f"{name} 様" if name and not name.endswith("様") else name or _WORDS["ja"]["nameless"]
         return f"{person}（{company}）" if company else person
     return (name or _WORDS["en"]["nameless"]) + (f" ({company})" if company else "")
@@ -108,12 +109,12 @@ def who_words(note: SalesNote) -> str:
 def industry_words(note: SalesNote) -> str:
     """The lead's industry as it was said; a group's code by its name."""
     said = _flat(note.lead.get("industry"))
-    return _INDUSTRIES.get(said.lower(), said) if _is_japanese(note.language) else said
+    return _INDUSTRIES.get(said.lower(), said) if spoken(note.language) == "ja" else said
 
 
 def standing_words(note: SalesNote) -> str:
     """Qualification, score and stage in a line."""
-    words, lead = _WORDS["ja" if _is_japanese(note.language) else "en"], note.lead
+    words, lead = _WORDS[spoken(note.language)], note.lead
     qualification, stage = _flat(lead.get("qualification")), _flat(lead.get("stage"))
     score = _score(note.score, words) if note.score is not None else words["points"].format(_flat(lead.get("score")) or "0")
     parts = (
@@ -125,14 +126,14 @@ def standing_words(note: SalesNote) -> str:
 
 def reason_lines(note: SalesNote) -> list[str]:
     """What gave the points, a line each."""
-    words = _WORDS["ja" if _is_japanese(note.language) else "en"]
+    words = _WORDS[spoken(note.language)]
     return [] if note.score is None else [f"{words['points'].format(_points(points))}  {_flat(why)}" for points, why in note.score.reasons]
 
 
 def sales_notification(note: SalesNote) -> Rendered:
     """The mail to sales."""
     lead, zone = note.lead, ZoneInfo(note.time_zone)
-    words = _WORDS["ja" if _is_japanese(note.language) else "en"]
+    words = _WORDS[spoken(note.language)]
     known = {key: _flat(lead.get(key)) for key in _FACTS}
     who = who_words(note)
     shown = known | {
@@ -180,7 +181,7 @@ def event_line(name: str, properties: Mapping[str, Any], language: str) -> str:
     'Form Answered: expo (budget 確保済み)'
     """
     spec = BY_NAME.get(name)
-    said = JAPANESE.get(name, name) if _is_japanese(language) else name
+    said = JAPANESE.get(name, name) if spoken(language) == "ja" else name
     value = properties.get(spec.property) if spec is not None and spec.property else None
     line = f"{said}: {_flat(value)}" if value not in (None, "") else said
     if spec is not None and spec.names != "form":
@@ -201,10 +202,6 @@ def _score(score: SalesScore, words: Mapping[str, str]) -> str:
 
 def _points(points: float) -> str:
     return f"{round(points, 1):g}"
-
-
-def _is_japanese(language: str) -> bool:
-    return language.lower().startswith("ja")
 
 
 @cache

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlmodel import Session, select
 
 from mebae.errors import NotFound
 from mebae.handover import NOBODY, QUALIFICATION, Move, Status, possible
-from mebae.mail.composing import note_on
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.sales import SalesNote, industry_words, reason_lines, standing_words, who_words
+from mebae.mail.sales_note import note_on
 from mebae.sales import Person, SalesRules
 from mebae.store.companies import colleagues
 from mebae.store.graphs import newest
@@ -26,6 +26,7 @@ from mebae.store.sales import rules_of
 from mebae.store.scoring import NOT_QUALIFIED
 from mebae.store.tables import Call, Handover, HandoverEvent, Lead, Telling
 from mebae.tokens import Kind
+from mebae.words import spoken
 
 COLLEAGUES = 8
 PATH = "/h/"
@@ -124,11 +125,6 @@ def _origin(session: Session, handover: Handover | None, rules: SalesRules, word
             return words["by-person"].format(who=rules.somebody(by).name or by)
         case _:
             return words["by-itself"]
-
-
-def spoken(language: str) -> Literal["ja", "en"]:
-    """`ja`, else English."""
-    return "ja" if language.lower().startswith("ja") else "en"
 
 
 def slack_message(note: SalesNote) -> dict[str, Any]:

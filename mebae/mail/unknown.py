@@ -20,8 +20,6 @@ from mebae.journey import Postponed
 from mebae.ledger import Fate
 from mebae.mail.bulk_ledger import BulkContent, Taken
 from mebae.mail.composing import (
-    ADDRESS_CHANGED,
-    AGAIN_AFTER,
     Composed,
     Letter,
     Texts,
@@ -30,12 +28,12 @@ from mebae.mail.composing import (
     has_moved,
     letter_for_lead,
     letter_for_sales,
+    once_more,
     texts_of,
 )
 from mebae.mail.handing_over import hand_over, insist
 from mebae.mail.outgoing import MailSettings
 from mebae.mail.publishing import shared_texts
-from mebae.mail.rendering import BrokenMail
 from mebae.mail.transport import Transport
 from mebae.resting import Place
 from mebae.store.broadcasts import read_plan
@@ -134,7 +132,7 @@ class SendAgain:
         try:
             mail = compose(claimed.letter, self._settings)
         except MailInvalid as broken:
-            fate = Fate("refused", broken.code, broken.detail if isinstance(broken, BrokenMail) else broken.code)
+            fate = Fate("refused", broken.code, broken.detail)
             return await self._conclude(claimed, fate)
 
         async def before_data() -> None:
@@ -164,7 +162,7 @@ class SendAgain:
         assert lead is not None
         answer: Answer
         if row.kind == DeliveryKind.MARKETING and has_moved(mail.to, lead.email):
-            answer = Postponed(now + AGAIN_AFTER, ADDRESS_CHANGED)
+            answer = once_more(now)
         else:
             answer = self._gate.ask(session, lead, row, "data", now)
         if answer is not None:

@@ -10,11 +10,11 @@ from mebae import digest, wiring
 from mebae.errors import BadInput
 from mebae.mail.digest import digest_mail
 from mebae.mail.rendering import Rendered
-from mebae.mail.sales_telling import spoken
 from mebae.mail.wiring import mail_settings
 from mebae.private import write_private
 from mebae.programs.screen import screen
 from mebae.store.sales import rules_of
+from mebae.words import spoken
 
 NO_RULE = 'no digest is published: write digest=digest(every="fri", at="09:00", when=lead.score >= 50) into scenarios/sales.py'
 

@@ -131,11 +131,15 @@ def _each(conditions: Sequence[Condition], facts: Facts, zone: str, say: Say) ->
     return tuple(explain(part, facts, zone, say) for part in conditions)
 
 
+def times_of(part: Did, facts: Facts) -> Sequence[datetime]:
+    """When they did it, as far back as the condition looks."""
+    return facts.times(part.pattern, None if part.within is None else back(facts.now, window(part.within)))
+
+
 def _actual(part: Condition, facts: Facts, zone: str) -> str:
     match part:
         case Did():
-            after = None if part.within is None else back(facts.now, window(part.within))
-            times = facts.times(part.pattern, after)
+            times = times_of(part, facts)
             if not times:
                 return "never" if part.within is None else "not in that time"
             often = f"{len(times)} times, last " if len(times) > 1 else "once, "

@@ -20,11 +20,10 @@ from mebae.conditions import (
     OlderThan,
     Pattern,
     Tagged,
-    back,
 )
 from mebae.events import JAPANESE
-from mebae.reports.explaining import Explained, moment_words, value_words
-from mebae.timing import Duration, window
+from mebae.reports.explaining import Explained, moment_words, times_of, value_words
+from mebae.timing import Duration
 from mebae.words import STAGE_TITLES
 
 _NAMES = {
@@ -86,8 +85,7 @@ class Japanese:
     def actual(self, part: Condition, facts: Facts, zone: str) -> str:
         match part:
             case Did():
-                after = None if part.within is None else back(facts.now, window(part.within))
-                times = facts.times(part.pattern, after)
+                times = times_of(part, facts)
                 if not times:
                     return "なし" if part.within is None else "期間内になし"
                 return f"{len(times)}回、直近は{moment_words(max(times), zone)}"

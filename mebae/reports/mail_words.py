@@ -99,7 +99,6 @@ def unset_words(names: Sequence[str]) -> str:
     return f"not set here: {', '.join(names)}; set {them} for the worker (mebae up and mebae demo run with placeholders)"
 
 
-
 OF_AN_ERASED = Words(
     "whom the address belonged to was erased, and promised that nobody writes to it again",
     "mebae suppressions lift EMAIL, if the person asks for mail again; no form and no record of a consent lifts it",

@@ -87,7 +87,7 @@ def lock_leads(session: Session, ids: Iterable[int]) -> list[Lead]:
     """Those of these leads that there are, whole, locked until the transaction ends, in the order of their ids: two
     transactions that lock many wait for each other and do not deadlock.
 
-    They are to be read, and are none of the session's: as its objects each cost four times as much.
+    They are to be read, and are none of the session's: as its objects each would cost more.
     """
     session.flush()
     found = session.connection().execute(_WHOLE, {"ids": sorted(set(ids))}).all()

@@ -97,4 +97,3 @@ def _ended(database: Database) -> int:
         return session.exec(select(func.count()).select_from(JourneyRow).where(col(JourneyRow.status) == "ended")).one()
 
     return database.read_now(read)
-

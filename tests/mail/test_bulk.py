@@ -113,6 +113,18 @@ class Post:
     def mails(self) -> list[EmailMessage]:
         return [message_from_bytes(mail[2], policy=policy.default) for mail in self.relay.mails]  # type: ignore[misc]
 
+    def database_away(self, monkeypatch: pytest.MonkeyPatch, now: Callable[[Sequence[Any]], bool]) -> None:
+        """The database is not there for a group of asks of which `now` says so."""
+        real = self.mailer.ledger.write
+
+        def away(session: Session, asks: Sequence[Any]) -> Any:
+            if now(asks):
+                raise DatabaseUnavailable
+            return real(session, asks)
+
+        monkeypatch.setattr(self.mailer.group, "_work", away)
+        monkeypatch.setattr("mebae.mail.handing_over._PATIENCE", (0.01,) * 8)
+
     @property
     def times(self) -> Counter[str]:
         """How often each address was written to."""
@@ -427,15 +439,8 @@ async def test_a_database_that_goes_away_before_the_last_word_stops_all_and_noth
     """Before DATA there is nothing to insist on. How mails are grouped is chance: it goes away for those that ask to enter."""
     async with post(database) as at:
         leads = at.leads(30)
-        real, entered = at.mailer.ledger.write, iter(range(1000))
-
-        def away(session: Session, asks: Any) -> Any:
-            if any(isinstance(ask, Entering) for ask in asks) and next(entered) == 2:
-                raise DatabaseUnavailable
-            return real(session, asks)
-
-        monkeypatch.setattr(at.mailer.group, "_work", away)
-        monkeypatch.setattr("mebae.mail.handing_over._PATIENCE", (0.01,) * 8)
+        entered = iter(range(1000))
+        at.database_away(monkeypatch, lambda asks: any(isinstance(ask, Entering) for ask in asks) and next(entered) == 2)
         with pytest.raises(DatabaseUnavailable):
             await at.send(leads)
         assert {row.status for row in at.rows().values()} <= {"sent", "claimed"}
@@ -449,15 +454,8 @@ async def test_a_database_that_is_away_when_mails_are_out_is_waited_for_and_stop
     """What came of them must be written."""
     async with post(database) as at:
         leads = at.leads(30)
-        real, concluded = at.mailer.ledger.write, iter(range(1000))
-
-        def away(session: Session, asks: Any) -> Any:
-            if all(isinstance(ask, Concluding) for ask in asks) and next(concluded) == 0:
-                raise DatabaseUnavailable
-            return real(session, asks)
-
-        monkeypatch.setattr(at.mailer.group, "_work", away)
-        monkeypatch.setattr("mebae.mail.handing_over._PATIENCE", (0.01,) * 8)
+        concluded = iter(range(1000))
+        at.database_away(monkeypatch, lambda asks: all(isinstance(ask, Concluding) for ask in asks) and next(concluded) == 0)
         assert (await at.send(leads)).counts == {"sent": 30}
         assert next(concluded) > 0, "there was such a commit: the last mails have nobody to go with"
         assert set(at.times.values()) == {1}
